@@ -1,0 +1,213 @@
+"""The ``.ddm`` container.
+
+Layout, all numbers little-endian; the header is as short as the image allows, since a 32x32 image
+has only about a kilobyte of payload:
+
+=====================  =====================================================================
+2 bytes                magic ``DD 4D``
+1 byte                 format version (high four bits), flags (low four bits)
+2 bytes                first bytes of the model id
+varint                 width
+varint                 height; left out when flag SQUARE is set
+1 byte, 1 byte         order and schedule codes, steps; only when flag PROCESS is set
+varint                 payload length in bytes
+2 or 4 bytes           check of all bytes before and after this field (CRC-32, truncated)
+2 or 8 bytes           BLAKE2b hash of the pixels, truncated
+payload                range-coder words
+=====================  =====================================================================
+
+Flags: GRAY 1, SQUARE 2, PROCESS 4, SMALL 8. Images of at most 64x64 pixels set SMALL and take the
+short check and hash (32 bits together); larger ones 96 bits. Varints are LEB128, at most four
+bytes. Every field has one valid encoding only, so that a stream cannot be altered without a trace.
+
+The check rejects damage before any decoding; the hash proves the decoded pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from source_codec.errors import CorruptStream, UnsupportedStream
+from source_codec.features import SMALL_PIXELS
+from source_codec.order import Order
+from source_codec.reverse_coding import Process
+from source_codec.schedule import MAX_STEPS, Schedule
+
+MAGIC = b"\xddM"
+VERSION = 1
+MAX_SIDE = 4096
+MODEL_ID_BYTES = 2
+DEFAULT_PROCESS = Process()
+_GRAY, _SQUARE, _PROCESS, _SMALL = 1, 2, 4, 8
+_ORDERS = list(Order)
+_SCHEDULES = list(Schedule)
+# A value costs at least the range coder's share of the uniform floor: two tables of which each
+# leaves 15/16 of 2^-12 to the other entries. A payload shorter than half of that is no image.
+_LEAST_BITS_PER_VALUE = 2.0**-12
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a ``.ddm`` stream says of itself.
+
+    Attributes:
+        version: format version.
+        width, height: image size in pixels, 1 to 4096.
+        channels: 1 (gray) or 3 (RGB).
+        process: parameters of the denoising process.
+        model_id: first bytes of the model's identity.
+        payload_bytes: length of the range coder's payload.
+        pixel_hash: truncated hash of the pixels.
+        header_bytes: length of everything before the payload.
+    """
+
+    version: int
+    width: int
+    height: int
+    channels: int
+    process: Process
+    model_id: bytes
+    payload_bytes: int
+    pixel_hash: bytes
+    header_bytes: int
+
+
+def pixel_hash(image: NDArray[np.uint8]) -> bytes:
+    """Hash of an image's shape and pixels, 8 bytes."""
+    digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=8)
+    digest.update(np.ascontiguousarray(image).tobytes())
+    return digest.digest()
+
+
+def _varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
+
+
+class _Reader:
+    """Reads fields in sequence; running out of bytes is corruption."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.position = 0
+
+    def take(self, count: int) -> bytes:
+        if self.position + count > len(self.data):
+            raise CorruptStream("the stream is truncated within its header")
+        self.position += count
+        return self.data[self.position - count : self.position]
+
+    def varint(self) -> int:
+        value = 0
+        for shift in range(0, 28, 7):
+            byte = self.take(1)[0]
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                if byte == 0 and shift:
+                    raise CorruptStream("a number in the header is not in its shortest form")
+                return value
+        raise CorruptStream("a number in the header is too long")
+
+
+def _field_bytes(small: bool) -> tuple[int, int]:
+    """Lengths of the check and of the pixel hash."""
+    return (2, 2) if small else (4, 8)
+
+
+def pack(image: NDArray[np.uint8], payload: bytes, model_id: bytes, process: Process) -> bytes:
+    """Puts a payload into the container.
+
+    Args:
+        image: the image, uint8 (H, W, 3) or (H, W).
+        payload: the range coder's bytes.
+        model_id: identity of the model.
+        process: parameters of the denoising process.
+    """
+    height, width = image.shape[:2]
+    small = height * width <= SMALL_PIXELS
+    flags = _GRAY * (image.ndim == 2) | _SQUARE * (height == width) | _SMALL * small
+    flags |= _PROCESS * (process != DEFAULT_PROCESS)
+    front = MAGIC + bytes([VERSION << 4 | flags]) + model_id[:MODEL_ID_BYTES] + _varint(width)
+    if height != width:
+        front += _varint(height)
+    if process != DEFAULT_PROCESS:
+        codes = _ORDERS.index(process.order) << 4 | _SCHEDULES.index(process.schedule)
+        front += bytes([codes, process.steps])
+    front += _varint(len(payload))
+    check_bytes, hash_bytes = _field_bytes(small)
+    back = pixel_hash(image)[:hash_bytes] + payload
+    check = zlib.crc32(front + back).to_bytes(4, "little")[:check_bytes]
+    return front + check + back
+
+
+def read_header(data: bytes) -> Header:
+    """Parses and checks a stream's header, and checks the whole stream for damage.
+
+    Raises:
+        CorruptStream: not a ``.ddm`` stream, or a damaged one.
+        UnsupportedStream: of another format version.
+    """
+    reader = _Reader(data)
+    if reader.take(2) != MAGIC:
+        raise CorruptStream("not a .ddm stream")
+    version_flags = reader.take(1)[0]
+    version, flags = version_flags >> 4, version_flags & 15
+    if version != VERSION:
+        raise UnsupportedStream(f"format version {version}, this decoder reads {VERSION}")
+    model_id = reader.take(MODEL_ID_BYTES)
+    width = reader.varint()
+    height = width if flags & _SQUARE else reader.varint()
+    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
+        raise CorruptStream(f"image size {width}x{height} is outside 1x1 to {MAX_SIDE}x{MAX_SIDE}")
+    small = height * width <= SMALL_PIXELS
+    if small != bool(flags & _SMALL) or (height == width) != bool(flags & _SQUARE):
+        raise CorruptStream("the header contradicts itself")
+    process = DEFAULT_PROCESS
+    if flags & _PROCESS:
+        codes, steps = reader.take(2)
+        order, schedule = codes >> 4, codes & 15
+        if order >= len(_ORDERS) or schedule >= len(_SCHEDULES) or not 1 <= steps <= MAX_STEPS:
+            raise CorruptStream("unknown order or schedule")
+        process = Process(_ORDERS[order], _SCHEDULES[schedule], steps)
+        if process == DEFAULT_PROCESS:
+            raise CorruptStream("the header spells out the default process")
+    payload_bytes = reader.varint()
+    front = data[: reader.position]
+    check_bytes, hash_bytes = _field_bytes(small)
+    check = reader.take(check_bytes)
+    back = data[reader.position :]
+    stored_hash = reader.take(hash_bytes)
+    if len(data) != reader.position + payload_bytes:
+        raise CorruptStream(
+            f"payload of {len(data) - reader.position} bytes where the header says {payload_bytes}"
+        )
+    if zlib.crc32(front + back).to_bytes(4, "little")[:check_bytes] != check:
+        raise CorruptStream("the stream is damaged: its check does not match")
+    channels = 1 if flags & _GRAY else 3
+    if 8 * payload_bytes < int(width * height * channels * _LEAST_BITS_PER_VALUE) - 64:
+        raise CorruptStream("the payload is too short for the image size")
+    return Header(
+        version,
+        width,
+        height,
+        channels,
+        process,
+        model_id,
+        payload_bytes,
+        stored_hash,
+        reader.position,
+    )
+
+
+def payload_of(data: bytes, header: Header) -> bytes:
+    """The payload of a stream whose header has been read."""
+    return data[header.header_bytes :]

@@ -1,0 +1,277 @@
+"""Integer inference: the denoiser in exact arithmetic.
+
+Weights are int8, activations 8 bits, accumulators int32; between layers there are only additions,
+arithmetic shifts and clamps. The result is therefore the same on every machine, whatever the
+thread count, batch size, instruction set or library version, provided that the matrix products are
+exact. They are computed in one of two ways:
+
+``int8``
+    ``torch._int_mm``. On processors without VNNI some kernels saturate 16-bit intermediates, so
+    this way is taken only after it passed a test on worst-case operands on this machine.
+``float32``
+    integers carried in float32. Every partial sum is an integer below 2^24, which is checked from
+    the weights when the model is loaded, so that no order of summation ever rounds.
+
+Activations after ReLU, 0 to 255, are stored as int8 after subtracting 128; the bias absorbs the
+difference. See :mod:`source_codec.denoiser` for the grids.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numba import njit
+from numpy.typing import NDArray
+
+from source_codec.denoiser import ACTIVATION_BITS, ACTIVATION_MAX, COLOUR_INPUTS, N_MIXTURES
+from source_codec.errors import ModelError
+from source_codec.features import N_INPUTS
+
+STREAM_BITS = 8
+"""Fraction bits of the residual stream and of the heads' pre-activations."""
+ZERO_POINT = 128
+FLOAT32_EXACT = 1 << 24
+_STREAM_TO_ACTIVATION = STREAM_BITS - ACTIVATION_BITS
+ROW_STEP = 256
+"""Batches are padded to a multiple of this many rows, so that the matrix library prepares its
+kernels for a handful of shapes only."""
+
+
+@dataclass(frozen=True)
+class IntegerLayer:
+    """One linear layer in integers: ``(x @ weight.T + bias) >> shift``, rounded.
+
+    Attributes:
+        weight: int8 (out, in).
+        bias: int32 (out,), in accumulator units.
+        shift: int32 (out,), 0 to 24, the power of two from accumulator to output units.
+    """
+
+    weight: NDArray[np.int8]
+    bias: NDArray[np.int32]
+    shift: NDArray[np.int32]
+    transposed: torch.Tensor = field(init=False, repr=False)
+    transposed_float: torch.Tensor = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        out, inputs = self.weight.shape
+        for array, dtype, shape in (
+            (self.weight, np.int8, (out, inputs)),
+            (self.bias, np.int32, (out,)),
+            (self.shift, np.int32, (out,)),
+        ):
+            if array.dtype != dtype or array.shape != shape:
+                raise ModelError(f"layer tensor is {array.dtype}{array.shape}, not {dtype}{shape}")
+        if self.shift.min() < 0 or self.shift.max() > 24:
+            raise ModelError("layer shift outside 0..24")
+        row_sums = np.abs(self.weight.astype(np.int64)).sum(axis=1)
+        if int(row_sums.max()) * ZERO_POINT >= FLOAT32_EXACT:
+            raise ModelError("an accumulator could pass 2^24: float32 products would not be exact")
+        if np.abs(self.bias.astype(np.int64)).max(initial=0) >= 1 << 28:
+            raise ModelError("a bias could overflow its accumulator")
+        weight = torch.from_numpy(self.weight.copy())
+        object.__setattr__(self, "transposed", weight.t().contiguous())
+        object.__setattr__(self, "transposed_float", weight.t().float().contiguous())
+
+    def products(self, x: torch.Tensor, backend: str) -> NDArray[np.int32]:
+        """``x @ weight.T`` for int8 ``x`` (N, in), as int32 (N, out)."""
+        rows = x.shape[0]
+        if rows % ROW_STEP:
+            x = torch.nn.functional.pad(x, (0, 0, 0, -rows % ROW_STEP))
+        if backend == "int8":
+            products = torch._int_mm(x, self.transposed)
+        else:
+            products = torch.mm(x.float(), self.transposed_float).to(torch.int32)
+        return np.asarray(products[:rows])
+
+
+def absorb_zero_point(layer_bias: NDArray[np.int32], weight: NDArray[np.int8]) -> NDArray[np.int32]:
+    """Bias of a layer whose inputs are stored minus :data:`ZERO_POINT`."""
+    return (layer_bias + ZERO_POINT * weight.astype(np.int32).sum(axis=1)).astype(np.int32)
+
+
+def _int8_products_are_exact() -> bool:
+    """Whether ``torch._int_mm`` is exact here, on operands that saturate inexact kernels."""
+    if not torch.backends.mkldnn.is_available() or not torch.backends.mkldnn.enabled:
+        return False  # the fallback kernel is exact but much slower than float32 products
+    ramp = np.arange(64 * N_INPUTS, dtype=np.int64)
+    for high in (127, -128):
+        x = np.where(ramp * ramp % 7 < 5, high, -high - 1).astype(np.int8).reshape(64, N_INPUTS)
+        w = np.where(ramp * 5 % 11 < 8, 127, -127).astype(np.int8).reshape(64, N_INPUTS)
+        exact = x.astype(np.int64) @ w.astype(np.int64).T
+        for width in (64, 192, N_INPUTS):
+            layer_inputs = torch.from_numpy(x[:, :width].copy())
+            weights = torch.from_numpy(w[:, :width].copy()).t().contiguous()
+            exact = x[:, :width].astype(np.int64) @ w[:, :width].astype(np.int64).T
+            if not np.array_equal(np.asarray(torch._int_mm(layer_inputs, weights)), exact):
+                return False
+    return True
+
+
+def choose_backend() -> str:
+    """The faster of the exact ways to multiply on this machine: ``int8`` or ``float32``."""
+    try:
+        return "int8" if _int8_products_are_exact() else "float32"
+    except (RuntimeError, NotImplementedError, AttributeError):
+        return "float32"
+
+
+@njit(cache=True, nogil=True)
+def _to_stream(
+    products: NDArray[np.int32],
+    bias: NDArray[np.int32],
+    shift: NDArray[np.int32],
+    stream: NDArray[np.int32],
+    accumulate: bool,
+) -> None:
+    for n in range(products.shape[0]):
+        for o in range(products.shape[1]):
+            value = (products[n, o] + bias[o] + ((1 << shift[o]) >> 1)) >> shift[o]
+            stream[n, o] = stream[n, o] + value if accumulate else value
+
+
+@njit(cache=True, nogil=True)
+def _stream_to_activation(stream: NDArray[np.int32], out: NDArray[np.int8]) -> None:
+    half = (1 << _STREAM_TO_ACTIVATION) >> 1
+    for n in range(stream.shape[0]):
+        for o in range(stream.shape[1]):
+            value = (stream[n, o] + half) >> _STREAM_TO_ACTIVATION
+            out[n, o] = min(max(value, 0), ACTIVATION_MAX) - ZERO_POINT
+
+
+@njit(cache=True, nogil=True)
+def _to_activation(
+    products: NDArray[np.int32],
+    bias: NDArray[np.int32],
+    shift: NDArray[np.int32],
+    out: NDArray[np.int8],
+) -> None:
+    for n in range(products.shape[0]):
+        for o in range(products.shape[1]):
+            value = (products[n, o] + bias[o] + ((1 << shift[o]) >> 1)) >> shift[o]
+            out[n, o] = min(max(value, 0), ACTIVATION_MAX) - ZERO_POINT
+
+
+@njit(cache=True, nogil=True)
+def _head_activation(
+    neck: NDArray[np.int32],
+    first: int,
+    residual: NDArray[np.int32],
+    weight: NDArray[np.int8],
+    shift: NDArray[np.int32],
+    out: NDArray[np.int8],
+) -> None:
+    """Hidden activations of a head: neck slice plus the coded channels' contribution."""
+    half = (1 << _STREAM_TO_ACTIVATION) >> 1
+    channels = residual.shape[1]
+    for n in range(neck.shape[0]):
+        colour = np.empty(channels * COLOUR_INPUTS, dtype=np.int32)
+        for c in range(channels):
+            for g in range(COLOUR_INPUTS):
+                scaled = residual[n, c] * (1 << g)
+                colour[c * COLOUR_INPUTS + g] = min(max(scaled, -127), 127)
+        for o in range(out.shape[1]):
+            value = neck[n, first + o]
+            if channels:
+                total = np.int32(0)
+                for i in range(colour.shape[0]):
+                    total += np.int32(weight[o, i]) * colour[i]
+                value += (total + ((1 << shift[o]) >> 1)) >> shift[o]
+            value = (value + half) >> _STREAM_TO_ACTIVATION
+            out[n, o] = min(max(value, 0), ACTIVATION_MAX) - ZERO_POINT
+
+
+@dataclass(frozen=True)
+class IntegerNetwork:
+    """The exported denoiser.
+
+    Attributes:
+        stem: inputs -> residual stream.
+        blocks: pairs of layers of the residual blocks.
+        neck: residual stream -> pre-activations of the three heads.
+        colour: per channel, the layer on the coded channels' residuals (no inputs for green).
+        heads: per channel, hidden activations -> mixture parameters.
+        backend: how products are computed, ``int8`` or ``float32``; no effect on the result.
+    """
+
+    stem: IntegerLayer
+    blocks: tuple[tuple[IntegerLayer, IntegerLayer], ...]
+    neck: IntegerLayer
+    colour: tuple[IntegerLayer, ...]
+    heads: tuple[IntegerLayer, ...]
+    backend: str = field(default_factory=choose_backend)
+
+    def __post_init__(self) -> None:
+        width = self.stem.weight.shape[0]
+        expected = [(self.stem, (width, N_INPUTS))]
+        expected += [(layer, (width, width)) for block in self.blocks for layer in block]
+        head_width = self.neck.weight.shape[0] // 3
+        expected.append((self.neck, (3 * head_width, width)))
+        expected += [
+            (layer, (head_width, COLOUR_INPUTS * (c + 1))) for c, layer in enumerate(self.colour)
+        ]
+        expected += [
+            (layer, (3 * N_MIXTURES + c, head_width)) for c, layer in enumerate(self.heads)
+        ]
+        if len(self.colour) != 2 or len(self.heads) != 3:
+            raise ModelError("a model has three heads, two of them with colour inputs")
+        for layer, shape in expected:
+            if layer.weight.shape != shape:
+                raise ModelError(f"layer is {layer.weight.shape}, not {shape}")
+
+    @property
+    def head_width(self) -> int:
+        """Hidden width of each head."""
+        return int(self.neck.weight.shape[0]) // 3
+
+    def trunk(self, inputs: NDArray[np.int8]) -> NDArray[np.int32]:
+        """Network inputs -> pre-activations of the heads.
+
+        Args:
+            inputs: int8 (N, 672).
+
+        Returns:
+            int32 (N, 3 * head_width), 8 fraction bits.
+        """
+        stream = np.empty((len(inputs), self.stem.weight.shape[0]), dtype=np.int32)
+        activation = np.empty(stream.shape, dtype=np.int8)
+        shared = torch.from_numpy(activation)
+        products = self.stem.products(torch.from_numpy(inputs), self.backend)
+        _to_stream(products, self.stem.bias, self.stem.shift, stream, False)
+        for first, second in self.blocks:
+            _stream_to_activation(stream, activation)
+            products = first.products(shared, self.backend)
+            _to_activation(products, first.bias, first.shift, activation)
+            products = second.products(shared, self.backend)
+            _to_stream(products, second.bias, second.shift, stream, True)
+        _stream_to_activation(stream, activation)
+        products = self.neck.products(shared, self.backend)
+        heads = np.empty(products.shape, dtype=np.int32)
+        _to_stream(products, self.neck.bias, self.neck.shift, heads, False)
+        return heads
+
+    def head(
+        self, channel: int, neck: NDArray[np.int32], residual: NDArray[np.int32]
+    ) -> NDArray[np.int32]:
+        """Mixture parameters of one channel, as integers (see ``logistic_mixture``).
+
+        Args:
+            channel: 0 green, 1 red, 2 blue.
+            neck: int32 (N, 3 * head_width) from :meth:`trunk`.
+            residual: int32 (N, channel), true residuals of the coded channels, -127 to 127.
+
+        Returns:
+            int32 (N, 15 + channel).
+        """
+        hidden = np.empty((neck.shape[0], self.head_width), dtype=np.int8)
+        colour = self.colour[max(channel - 1, 0)]
+        _head_activation(
+            neck, channel * self.head_width, residual, colour.weight, colour.shift, hidden
+        )
+        layer = self.heads[channel]
+        products = layer.products(torch.from_numpy(hidden), self.backend)
+        parameters = np.empty(products.shape, dtype=np.int32)
+        _to_stream(products, layer.bias, layer.shift, parameters, False)
+        return parameters

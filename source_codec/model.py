@@ -1,0 +1,230 @@
+"""The model: integer network, probability tables and calibration, as one small file.
+
+The file is safetensors with integer tensors only. Its identity, which every ``.ddm`` stream
+carries, is a hash over all of them: names, types, shapes and bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from source_codec.denoiser import (
+    ACTIVATION_BITS,
+    INPUT_BITS,
+    N_MIXTURES,
+    Denoiser,
+    QuantLinear,
+    quantise_weight,
+)
+from source_codec.errors import ModelError
+from source_codec.features import N_DENSITIES, N_INPUTS
+from source_codec.integer_network import (
+    STREAM_BITS,
+    IntegerLayer,
+    IntegerNetwork,
+    absorb_zero_point,
+)
+from source_codec.logistic_mixture import (
+    COEFFICIENT_BITS,
+    LOGIT_BITS,
+    MAX_TEMPERATURE,
+    MEAN_BITS,
+    SCALE_STEPS,
+    MixtureTables,
+)
+
+FORMAT = "ddm-model-1"
+MODEL_ID_BYTES = 8
+_GOLDEN_ROWS = 48
+
+
+@dataclass(frozen=True)
+class Model:
+    """Everything that the probability tables depend on.
+
+    Attributes:
+        network: the denoiser in integers.
+        tables: logistic, exponential and scale tables.
+        temperature: int8 (2, 8, 3), calibration in 1/16 octave by image class (0 large, 1 small),
+            density class (how much of the image is known) and channel.
+        notes: free text of the file (training configuration).
+    """
+
+    network: IntegerNetwork
+    tables: MixtureTables
+    temperature: NDArray[np.int8]
+    notes: str = ""
+
+    def __post_init__(self) -> None:
+        if self.temperature.dtype != np.int8 or self.temperature.shape != (2, N_DENSITIES, 3):
+            raise ModelError("temperature table of wrong type or shape")
+        if np.abs(self.temperature.astype(int)).max() > MAX_TEMPERATURE:
+            raise ModelError("temperature out of range")
+
+    def tensors(self) -> dict[str, NDArray[np.generic]]:
+        """All tensors by name, as stored."""
+        layers = {"stem": self.network.stem, "neck": self.network.neck}
+        for b, (first, second) in enumerate(self.network.blocks):
+            layers[f"block{b}.first"], layers[f"block{b}.second"] = first, second
+        layers |= {f"colour{c + 1}": layer for c, layer in enumerate(self.network.colour)}
+        layers |= {f"head{c}": layer for c, layer in enumerate(self.network.heads)}
+        result: dict[str, NDArray[np.generic]] = {}
+        for name, layer in layers.items():
+            result[f"{name}.weight"] = layer.weight
+            result[f"{name}.bias"] = layer.bias
+            result[f"{name}.shift"] = layer.shift
+        for name in ("logistic", "exponential", "inverse_scale", "temperature"):
+            result[f"table.{name}"] = getattr(self.tables, name)
+        result["calibration.temperature"] = self.temperature
+        return result
+
+    @cached_property
+    def model_id(self) -> bytes:
+        """Hash of all tensors, 8 bytes."""
+        digest = hashlib.blake2b(digest_size=MODEL_ID_BYTES)
+        tensors = self.tensors()
+        for name in sorted(tensors):
+            tensor = tensors[name]
+            digest.update(f"{name}:{tensor.dtype.str}:{tensor.shape}:".encode())
+            digest.update(np.ascontiguousarray(tensor).tobytes())
+        return digest.digest()
+
+    def golden(self) -> str:
+        """Hash of the network's outputs on fixed inputs, for the self-test at load time."""
+        ramp = np.arange(_GOLDEN_ROWS * N_INPUTS, dtype=np.int64)
+        inputs = ((ramp * 7919 % 255) - 127).astype(np.int8).reshape(_GOLDEN_ROWS, N_INPUTS)
+        residual = ((np.arange(_GOLDEN_ROWS * 2) * 31 % 255) - 127).astype(np.int32).reshape(-1, 2)
+        neck = self.network.trunk(inputs)
+        digest = hashlib.blake2b(neck.tobytes(), digest_size=16)
+        for c in range(3):
+            digest.update(self.network.head(c, neck, residual[:, :c].copy()).tobytes())
+        return digest.hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Writes the model file."""
+        metadata = {"format": FORMAT, "golden": self.golden(), "notes": self.notes}
+        save_file(
+            {name: np.ascontiguousarray(t) for name, t in self.tensors().items()}, path, metadata
+        )
+
+    @classmethod
+    def load(cls, source: str | Path = "default") -> Model:
+        """Reads a model file and tests it on this machine.
+
+        Args:
+            source: a path, or the name of a model that comes with the package.
+
+        Raises:
+            ModelError: not a model file, inconsistent, or the self-test fails on this machine
+                with both ways of multiplying.
+        """
+        path = Path(source)
+        if path.suffix != ".safetensors":
+            path = Path(str(resources.files("source_codec") / "models" / f"{source}.safetensors"))
+        if not path.is_file():
+            raise ModelError(f"no model file {path}")
+        try:
+            with safe_open(path, framework="numpy") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{path} is not a model file: {error}") from error
+        if metadata.get("format") != FORMAT:
+            raise ModelError(f"{path}: format {metadata.get('format')!r}, expected {FORMAT!r}")
+        try:
+            model = cls._from_tensors(tensors, metadata.get("notes", ""))
+        except KeyError as error:
+            raise ModelError(f"{path}: missing tensor {error}") from error
+        if model.golden() != metadata.get("golden"):
+            raise ModelError(
+                f"{path}: self-test failed with {model.network.backend} products: "
+                "damaged file, or arithmetic on this machine is not exact"
+            )
+        return model
+
+    @classmethod
+    def _from_tensors(cls, tensors: dict[str, NDArray[Any]], notes: str) -> Model:
+        def layer(name: str) -> IntegerLayer:
+            return IntegerLayer(
+                tensors[f"{name}.weight"], tensors[f"{name}.bias"], tensors[f"{name}.shift"]
+            )
+
+        n_blocks = sum(name.endswith(".first.weight") for name in tensors)
+        network = IntegerNetwork(
+            stem=layer("stem"),
+            blocks=tuple(
+                (layer(f"block{b}.first"), layer(f"block{b}.second")) for b in range(n_blocks)
+            ),
+            neck=layer("neck"),
+            colour=(layer("colour1"), layer("colour2")),
+            heads=(layer("head0"), layer("head1"), layer("head2")),
+        )
+        tables = MixtureTables(
+            **{
+                name: tensors[f"table.{name}"]
+                for name in ("logistic", "exponential", "inverse_scale", "temperature")
+            }
+        )
+        return cls(network, tables, tensors["calibration.temperature"], notes)
+
+
+def _integer_layer(
+    layer: QuantLinear, input_bits: int, output_bits: int | NDArray[np.int64], zero_point: bool
+) -> IntegerLayer:
+    """Converts a trained layer; ``output_bits`` are the fraction bits of each output."""
+    with torch.no_grad():
+        integers, exponent = quantise_weight(layer.weight)
+    weight = integers.numpy().astype(np.int8)
+    accumulator_bits = exponent.numpy().astype(np.int64)[:, 0] + input_bits
+    shift = accumulator_bits - output_bits
+    if shift.min() < 0:
+        raise ModelError("a weight is too large for the integer format")
+    bias = np.zeros(len(weight))
+    if layer.bias is not None:
+        bias = layer.bias.detach().double().numpy() * 2.0**accumulator_bits
+    integer_bias = np.rint(bias).astype(np.int32)
+    if zero_point:
+        integer_bias = absorb_zero_point(integer_bias, weight)
+    return IntegerLayer(weight, integer_bias, shift.astype(np.int32))
+
+
+def from_denoiser(denoiser: Denoiser, notes: str = "") -> Model:
+    """Exports a trained denoiser to integers, with temperature zero (uncalibrated)."""
+
+    def head_bits(channel: int) -> NDArray[np.int64]:
+        # The float network gives means in 32 input units (5 bits), scales in octaves.
+        bits = [LOGIT_BITS] * N_MIXTURES + [MEAN_BITS + 5] * N_MIXTURES
+        bits += [SCALE_STEPS.bit_length() - 1] * N_MIXTURES + [COEFFICIENT_BITS] * channel
+        return np.array(bits, dtype=np.int64)
+
+    network = IntegerNetwork(
+        stem=_integer_layer(denoiser.stem, INPUT_BITS, STREAM_BITS, False),
+        blocks=tuple(
+            (
+                _integer_layer(block.first, ACTIVATION_BITS, ACTIVATION_BITS, True),
+                _integer_layer(block.second, ACTIVATION_BITS, STREAM_BITS, True),
+            )
+            for block in denoiser.blocks
+        ),
+        neck=_integer_layer(denoiser.neck, ACTIVATION_BITS, STREAM_BITS, True),
+        colour=tuple(
+            _integer_layer(layer, INPUT_BITS, STREAM_BITS, False) for layer in denoiser.colour
+        ),
+        heads=tuple(
+            _integer_layer(head, ACTIVATION_BITS, head_bits(c), True)
+            for c, head in enumerate(denoiser.heads)
+        ),
+    )
+    temperature = np.zeros((2, N_DENSITIES, 3), dtype=np.int8)
+    return Model(network, MixtureTables.compute(), temperature, notes)

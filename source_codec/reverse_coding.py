@@ -1,0 +1,358 @@
+"""Synchronized reverse arithmetic coding of images with a masked-diffusion model.
+
+Coding runs the reverse (denoising) process. At each step the order and the schedule name the pixels
+to be restored; one evaluation of the model on the pixels known so far gives a probability table for
+each; a range coder codes the true values of all of them; they become known. The decoder mirrors
+this, so both ends always see the same context.
+
+Images of one size are processed together: one evaluation serves the pixels of all of them, and each
+image has its own range coder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
+
+import constriction
+import numpy as np
+from numpy.typing import NDArray
+
+from source_codec.errors import CorruptStream
+from source_codec.features import (
+    N_INPUTS,
+    SMALL_PIXELS,
+    density_class,
+    extract,
+    masked_integral,
+)
+from source_codec.logistic_mixture import HALF_VALUES, Mixture, high_tables, low_tables, mixture
+from source_codec.model import Model
+from source_codec.order import Order, rank_map
+from source_codec.schedule import Schedule, boundaries
+from source_codec.workers import Workers
+
+CHUNK = 1 << 11
+"""Pixels of one image coded from one evaluation at most; larger steps are coded chunk by chunk
+(all from the same known pixels). Part of the stream format."""
+_queue = constriction.stream.queue
+# constriction's extension classes carry no type information.
+RangeEncoder: TypeAlias = Any
+RangeDecoder: TypeAlias = Any
+_CATEGORICAL = constriction.stream.model.Categorical(perfect=False)
+
+
+@dataclass(frozen=True)
+class Process:
+    """The parameters of the denoising process that the stream header carries.
+
+    Attributes:
+        order: denoising order.
+        schedule: mask schedule.
+        steps: number of denoising steps T.
+    """
+
+    order: Order = Order.HALTON
+    schedule: Schedule = Schedule.COSINE
+    steps: int = 32
+
+
+@dataclass(frozen=True)
+class Step:
+    """One denoising step of one image size: which pixels, and how much was known before.
+
+    Attributes:
+        ys, xs: int32 (N,) pixels of the step, in raster order.
+        density: density class before the step.
+    """
+
+    ys: NDArray[np.int32]
+    xs: NDArray[np.int32]
+    density: int
+
+
+def steps_of(process: Process, height: int, width: int) -> Iterator[Step]:
+    """The denoising steps of an image of the given size; empty steps are left out."""
+    ranks, n_ranks = rank_map(process.order, height, width)
+    cuts = boundaries(process.schedule, n_ranks, process.steps)
+    flat = ranks.ravel()
+    # Pixels sorted by rank; a stable sort keeps raster order inside a rank, and each step's
+    # pixels are put back into raster order.
+    by_rank = np.argsort(flat, kind="stable").astype(np.int32)
+    starts = np.searchsorted(flat[by_rank], np.array(cuts))
+    for step in range(len(cuts) - 1):
+        pixels = np.sort(by_rank[starts[step] : starts[step + 1]])
+        if len(pixels):
+            yield Step(pixels // width, pixels % width, density_class(cuts[step], n_ranks))
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """A chunk of one image's step, and where its rows lie in the block."""
+
+    image: int
+    span: slice
+    rows: slice
+
+
+def _blocks_of(step: Step, images: int) -> Iterator[list[_Unit]]:
+    """Packs the chunks of a step in all images into blocks of at most ``CHUNK`` pixels."""
+    block: list[_Unit] = []
+    filled = 0
+    for image in range(images):
+        for start in range(0, len(step.ys), CHUNK):
+            span = slice(start, min(start + CHUNK, len(step.ys)))
+            size = span.stop - span.start
+            if filled + size > CHUNK:
+                yield block
+                block, filled = [], 0
+            block.append(_Unit(image, span, slice(filled, filled + size)))
+            filled += size
+    yield block
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    """The model's view of a block of N pixels, before any of them is known.
+
+    Attributes:
+        units: what the rows are.
+        neck: int32 (N, 3 * head width), from ``IntegerNetwork.trunk``.
+        base: int32 (3, N), base prediction in 1/16 gray level.
+        exponent: int32 (N,).
+    """
+
+    units: list[_Unit]
+    neck: NDArray[np.int32]
+    base: NDArray[np.int32]
+    exponent: NDArray[np.int32]
+
+
+class _Context:
+    """A batch of images of one size, as far as they are known, and the model."""
+
+    def __init__(self, model: Model, images: NDArray[np.uint8], gray: bool) -> None:
+        self.model = model
+        self.images = images
+        self.channels = 1 if gray else 3
+        count, height, width, _ = images.shape
+        self.small = height * width <= SMALL_PIXELS
+        self.known = np.zeros((height, width), dtype=np.uint8)
+        self._integrals = np.empty((count, height + 1, width + 1, 4), dtype=np.int32)
+
+    def begin_step(self) -> None:
+        """Takes the pixels restored so far into the context."""
+        for image, integral in zip(self.images, self._integrals, strict=True):
+            masked_integral(image, self.known, integral)
+
+    def evaluate(self, step: Step, units: list[_Unit]) -> _Evaluation:
+        """Evaluates the model at the pixels of a block."""
+        n = units[-1].rows.stop
+        inputs = np.empty((n, N_INPUTS), dtype=np.int8)
+        base = np.empty((n, 3), dtype=np.int32)
+        exponent = np.empty(n, dtype=np.int32)
+        for unit in units:
+            extract(
+                self.images[unit.image],
+                self.known,
+                self._integrals[unit.image],
+                step.ys[unit.span],
+                step.xs[unit.span],
+                step.density,
+                self.small,
+                self.channels == 1,
+                inputs[unit.rows],
+                base[unit.rows],
+                exponent[unit.rows],
+            )
+        neck = self.model.network.trunk(inputs)
+        return _Evaluation(units, neck, np.ascontiguousarray(base.T), exponent)
+
+    def mixture(
+        self, step: Step, evaluation: _Evaluation, channel: int, residual: NDArray[np.int32]
+    ) -> Mixture:
+        """Distributions of one channel of a block, given the channels coded before it."""
+        coded = np.ascontiguousarray(residual[:, :channel])
+        return mixture(
+            self.model.network.head(channel, evaluation.neck, coded),
+            evaluation.base[channel],
+            evaluation.exponent,
+            coded,
+            int(self.model.temperature[int(self.small), step.density, channel]),
+            self.model.tables,
+        )
+
+    def end_step(self, step: Step) -> None:
+        """Marks the step's pixels as known."""
+        self.known[step.ys, step.xs] = 1
+        if self.channels == 1:
+            gray = self.images[:, step.ys, step.xs, 0]
+            self.images[:, step.ys, step.xs, 1] = gray
+            self.images[:, step.ys, step.xs, 2] = gray
+
+
+def _input_units(
+    values: NDArray[np.int32], base: NDArray[np.int32], exponent: NDArray[np.int32]
+) -> NDArray[np.int32]:
+    """True minus base, in network input units, clipped to +-127."""
+    clipped: NDArray[np.int32] = np.clip(
+        (16 * values - base + ((1 << exponent) >> 1)) >> exponent, -127, 127
+    )
+    return clipped
+
+
+@dataclass(frozen=True)
+class _CodedChannel:
+    """Values of one channel of a block, in halves, with their probability tables."""
+
+    high: NDArray[np.int32]
+    low: NDArray[np.int32]
+    high_table: NDArray[np.float32]
+    low_table: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class _CodedBlock:
+    """Everything the encoder needs of a block."""
+
+    units: list[_Unit]
+    channels: list[_CodedChannel]
+
+
+def _tables_of_truth(
+    context: _Context, truth: NDArray[np.uint8], step: Step, units: list[_Unit]
+) -> _CodedBlock:
+    """True values and tables of all channels of a block."""
+    evaluation = context.evaluate(step, units)
+    n = len(evaluation.exponent)
+    pixels = np.empty((n, 3), dtype=np.int32)
+    for unit in units:
+        pixels[unit.rows] = truth[unit.image, step.ys[unit.span], step.xs[unit.span]]
+    residual = np.empty((n, 2), dtype=np.int32)
+    channels = []
+    for channel in range(context.channels):
+        m = context.mixture(step, evaluation, channel, residual)
+        values = np.ascontiguousarray(pixels[:, channel])
+        high, low = values // HALF_VALUES, values % HALF_VALUES
+        channels.append(_CodedChannel(high, low, high_tables(m), low_tables(m, high)))
+        if channel < 2:
+            base = evaluation.base[channel]
+            residual[:, channel] = _input_units(values, base, evaluation.exponent)
+    return _CodedBlock(units, channels)
+
+
+def encode_steps(
+    model: Model, images: NDArray[np.uint8], gray: bool, process: Process, workers: Workers
+) -> Iterator[tuple[float, list[RangeEncoder]]]:
+    """Codes images of one size, step by step.
+
+    Args:
+        model: the model.
+        images: uint8 (B, H, W, 3) in coding order of the channels (green, red, blue); for gray
+            images the three channels are equal and only the first is coded.
+        gray: whether the images are gray.
+        process: parameters of the denoising process.
+        workers: threads; their number does not change the result.
+
+    Yields:
+        After each step the fraction of the pixels coded so far, and the images' range coders.
+    """
+    context = _Context(model, np.zeros_like(images), gray)
+    coders = [_queue.RangeEncoder() for _ in images]
+    done = 0
+    for step in steps_of(process, *images.shape[1:3]):
+        context.begin_step()
+        work = workers.map(
+            partial(_tables_of_truth, context, images, step), _blocks_of(step, len(images))
+        )
+        for block in work:
+            for unit in block.units:
+                rows = unit.rows
+                for c in block.channels:
+                    coders[unit.image].encode(c.high[rows], _CATEGORICAL, c.high_table[rows])
+                    coders[unit.image].encode(c.low[rows], _CATEGORICAL, c.low_table[rows])
+        context.images[:, step.ys, step.xs] = images[:, step.ys, step.xs]
+        context.end_step(step)
+        done += len(step.ys)
+        yield done / context.known.size, coders
+
+
+def payload_of(coder: RangeEncoder) -> bytes:
+    """The bytes of a finished range coder."""
+    words: bytes = coder.get_compressed().astype("<u4").tobytes()
+    return words
+
+
+def _decode_block(
+    context: _Context,
+    coders: list[RangeDecoder],
+    step: Step,
+    evaluation: _Evaluation,
+) -> None:
+    """Reads the values of a block and puts them into the images."""
+    n = len(evaluation.exponent)
+    residual = np.empty((n, 2), dtype=np.int32)
+    high, low = np.empty(n, dtype=np.int32), np.empty(n, dtype=np.int32)
+    pixels = np.empty((n, 3), dtype=np.uint8)
+    for channel in range(context.channels):
+        m = context.mixture(step, evaluation, channel, residual)
+        # The coder alternates between high and low halves chunk by chunk: a chunk's high halves
+        # must be read before its low tables can be made.
+        table = high_tables(m)
+        for unit in evaluation.units:
+            rows = unit.rows
+            high[rows] = coders[unit.image].decode(_CATEGORICAL, table[rows])
+            part = Mixture(m.weight[rows], m.centre[rows], m.inverse_scale[rows], m.logistic)
+            low[rows] = coders[unit.image].decode(_CATEGORICAL, low_tables(part, high[rows]))
+        values = HALF_VALUES * high + low
+        pixels[:, channel] = values
+        if channel < 2:
+            base = evaluation.base[channel]
+            residual[:, channel] = _input_units(values, base, evaluation.exponent)
+    for unit in evaluation.units:
+        restored = pixels[unit.rows, : context.channels]
+        context.images[unit.image, step.ys[unit.span], step.xs[unit.span], : context.channels] = (
+            restored
+        )
+
+
+def decode_images(
+    model: Model,
+    payloads: list[bytes],
+    height: int,
+    width: int,
+    gray: bool,
+    process: Process,
+    workers: Workers,
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Decodes images of one size, step by step.
+
+    Yields:
+        After each step the images, uint8 (B, H, W, 3) in coding order, and the mask of known
+        pixels, uint8 (H, W). The arrays are reused; copy what is to be kept.
+
+    Raises:
+        CorruptStream: a payload is not what an encoder wrote.
+    """
+    coders = []
+    for payload in payloads:
+        if len(payload) % 4:
+            raise CorruptStream("the payload does not consist of whole words")
+        words = np.frombuffer(payload, dtype="<u4").astype(np.uint32)
+        coders.append(_queue.RangeDecoder(words))
+    images = np.zeros((len(payloads), height, width, 3), dtype=np.uint8)
+    context = _Context(model, images, gray)
+    for step in steps_of(process, height, width):
+        context.begin_step()
+        work = workers.map(partial(context.evaluate, step), _blocks_of(step, len(images)))
+        for evaluation in work:
+            try:
+                workers.alone(_decode_block, context, coders, step, evaluation)
+            except AssertionError as error:
+                raise CorruptStream("the payload is not a valid range-coder stream") from error
+        context.end_step(step)
+        yield images, context.known
+    if not all(coder.maybe_exhausted() for coder in coders):
+        raise CorruptStream("the payload is longer than the image")

@@ -1,0 +1,58 @@
+"""Worker threads: blocks of pixels are evaluated in parallel, each block on one thread.
+
+The kernels release the interpreter lock, so threads are enough. Torch's own thread pool is kept out
+of it (one thread per worker): two pools that wait for each other's cores are slower than either.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+def available_cores() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Workers:
+    """A pool of threads that maps a function over tasks, results in order, few tasks ahead.
+
+    Args:
+        threads: number of threads; ``None`` takes the cores available.
+    """
+
+    AHEAD = 2
+
+    def __init__(self, threads: int | None = None) -> None:
+        self.threads = threads or available_cores()
+        if self.threads < 1:
+            raise ValueError(f"threads must be positive, not {threads}")
+        self._pool, self._single = (
+            ThreadPoolExecutor(n, "codec", initializer=torch.set_num_threads, initargs=(1,))
+            for n in (self.threads, 1)
+        )
+
+    def alone(self, function: Callable[..., Result], *arguments: object) -> Result:
+        """Runs work that cannot be split, on one more thread that is set up alike."""
+        return self._single.submit(function, *arguments).result()
+
+    def map(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
+        """Results of ``function`` on each task, in order; bounded memory however many tasks."""
+        pending: deque[Future[Result]] = deque()
+        for task in tasks:
+            pending.append(self._pool.submit(function, task))
+            if len(pending) > self.threads + self.AHEAD:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
