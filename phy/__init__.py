@@ -1,0 +1,101 @@
+"""The physical layer: from message bytes to baseband samples and back.
+
+The block diagram, in the order of transmission::
+
+    message -> message.py         transport blocks and frames, digest
+            -> transport_block.py CRC, segmentation, LDPC (crc.py, segmentation.py, ldpc/)
+            -> interleaver.py, scrambling.py
+            -> modulation.py      symbols (mcs.py: which constellation with which code rate)
+            -> frame.py           preamble, header, pilots (pilots.py)
+    channel.py                    noise and fading; transmitter.py and receiver.py are its ends
+    detection.py                  frames in a stream
+            -> estimation.py      channel and noise from known symbols
+            -> modulation.py ... message.py, backwards
+
+theory.py holds the closed forms that the simulations are measured by.
+
+Conventions: LLRs are log p(bit = 0) / p(bit = 1), positive means 0. Bits are uint8 arrays. Samples
+are complex64 at one sample per symbol with unit mean energy. An SNR says which: `es_n0_db` is
+symbol energy over noise density.
+
+Examples:
+    >>> from phy import Receiver, Transmitter, MessageReceived, rayleigh_jakes
+    >>> channel = rayleigh_jakes(es_n0_db=20, doppler_hz=50, seed=1)
+    >>> receiver = Receiver()
+    >>> events = []
+    >>> for frame in Transmitter().send(b"every byte returns exactly"):
+    ...     events += receiver.process(channel.process(frame).samples)
+    >>> events += receiver.flush()
+    >>> [event.data for event in events if isinstance(event, MessageReceived)]
+    [b'every byte returns exactly']
+"""
+
+from phy.channel import (
+    Channel,
+    ChannelOutput,
+    awgn,
+    rayleigh_block,
+    rayleigh_iid,
+    rayleigh_jakes,
+)
+from phy.errors import FrameError, HeaderError
+from phy.frame import FrameFormat, FrameHeader
+from phy.ldpc import LdpcCode, LdpcResult
+from phy.mcs import MCS_TABLE, ModulationCodingScheme, get_mcs, mcs_names
+from phy.message import (
+    FAILURE_STAGES,
+    BlockReceived,
+    MessageLayout,
+    MessageReceived,
+    plan_message,
+)
+from phy.modulation import MODULATIONS, Modulation
+from phy.receiver import (
+    Event,
+    FrameReport,
+    Receiver,
+    ReceiverConfig,
+    ReceiverStatistics,
+    failed_stage,
+)
+from phy.theory import ber_awgn, ber_rayleigh
+from phy.transmitter import Transmitter, TransmitterConfig
+from phy.transport_block import TransportBlockCode, TransportBlockResult
+
+__all__ = [
+    "FAILURE_STAGES",
+    "MCS_TABLE",
+    "MODULATIONS",
+    "BlockReceived",
+    "Channel",
+    "ChannelOutput",
+    "Event",
+    "FrameError",
+    "FrameFormat",
+    "FrameHeader",
+    "FrameReport",
+    "HeaderError",
+    "LdpcCode",
+    "LdpcResult",
+    "MessageLayout",
+    "MessageReceived",
+    "Modulation",
+    "ModulationCodingScheme",
+    "Receiver",
+    "ReceiverConfig",
+    "ReceiverStatistics",
+    "Transmitter",
+    "TransmitterConfig",
+    "TransportBlockCode",
+    "TransportBlockResult",
+    "awgn",
+    "ber_awgn",
+    "ber_rayleigh",
+    "failed_stage",
+    "get_mcs",
+    "mcs_names",
+    "plan_message",
+    "rayleigh_block",
+    "rayleigh_iid",
+    "rayleigh_jakes",
+]

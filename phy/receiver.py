@@ -1,0 +1,419 @@
+"""The receiver: a stream of baseband samples in, frame reports and messages out.
+
+Every frame passes the same stages: detection of the preamble, channel estimation and decoding of
+the header, channel estimation of the whole frame (now with the header as pilots), demapping, and
+hand-over of the soft bits to :class:`phy.message.MessageAssembler`, which decodes blocks and joins
+messages. Each stage is a function of the samples at fixed absolute places, so the events do not
+depend on how the stream is cut into chunks.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from phy.detection import Detection, PreambleDetector, SampleBuffer
+from phy.errors import HeaderError
+from phy.estimation import ChannelEstimate, ChannelEstimator, known_channel
+from phy.frame import (
+    HEADER_MODULATION,
+    ComplexArray,
+    FrameFormat,
+    FrameHeader,
+    decode_header,
+    encode_header,
+)
+from phy.message import BlockReceived, MessageAssembler, MessageLayout, MessageReceived
+from phy.modulation import DemapMethod
+
+ChannelKnowledge = Literal["wiener", "least_squares", "perfect"]
+
+_SLICE = 2**16  # samples taken in at a time, which bounds the buffers for chunks of any size
+_LARGEST = 1e15  # amplitude whose powers are still far from the ends of float32
+_CUT = "cut by the end of the stream"
+
+
+@dataclass(frozen=True)
+class ReceiverConfig:
+    """Parameters of a receiver.
+
+    Attributes:
+        frame_format: preamble and pilots, as at the transmitter.
+        symbol_rate_hz: symbols per second; relates Doppler shifts to symbols.
+        csi: channel knowledge: "wiener" or "least_squares" (with linear interpolation) estimates
+            from known symbols; "perfect": the true gains are passed to :meth:`Receiver.process`.
+            The noise variance is estimated in all cases.
+        doppler_grid_hz: Doppler shifts among which the estimator chooses by likelihood, frame by
+            frame. A single value makes it a design parameter. The default covers a channel that is
+            constant over a frame up to 800 Hz.
+        demapper: "exact" or "maxlog".
+        max_iterations: LDPC iterations per code block.
+        false_alarm_probability: of the preamble detector, per sample of white noise.
+        timeout_samples: silence after which an incomplete message is given up.
+        max_soft_bits: LLRs that may wait for the rest of their block.
+        max_messages: messages that may be on their way at the same time.
+    """
+
+    frame_format: FrameFormat = field(default_factory=FrameFormat)
+    symbol_rate_hz: float = 1e6
+    csi: ChannelKnowledge = "wiener"
+    doppler_grid_hz: tuple[float, ...] = (0, 10, 25, 50, 100, 200, 400, 800)
+    demapper: DemapMethod = "exact"
+    max_iterations: int = 25
+    false_alarm_probability: float = 1e-9
+    timeout_samples: int = 2**20
+    max_soft_bits: int = 2**24
+    max_messages: int = 8
+
+
+@dataclass(frozen=True)
+class FrameReport:
+    """What became of one detected frame.
+
+    Attributes:
+        sample_index: absolute index of the preamble's first sample.
+        detection_metric: normalized correlation, 0 ... 1.
+        header: the decoded header, or None.
+        payload_used: the payload's soft bits went to their block.
+        stage_failed: None, or "header".
+        failure: the reason in words, or None.
+        snr_db: estimated Es/N0 over the frame (over preamble and header if the header failed), dB.
+        evm_db: error vector magnitude of the known symbols after equalization, dB.
+        noise_variance: estimate of N0.
+        doppler_hz: the Doppler shift chosen for interpolation; None without a Wiener filter.
+    """
+
+    sample_index: int
+    detection_metric: float
+    header: FrameHeader | None
+    payload_used: bool
+    stage_failed: str | None
+    failure: str | None
+    snr_db: float
+    evm_db: float
+    noise_variance: float
+    doppler_hz: float | None
+
+    @property
+    def header_ok(self) -> bool:
+        """The header's CRC and its fields are right."""
+        return self.header is not None
+
+
+@dataclass
+class ReceiverStatistics:
+    """Running totals since the receiver was made; nothing is dropped without being counted.
+
+    Attributes:
+        samples: samples taken in.
+        invalid_samples: of them NaN, infinite or above 1e15, replaced by 0.
+        frames_detected: preambles found outside of received frames.
+        header_failures: of them without a readable header.
+        frames_cut: with a good header, but cut by the end of the stream.
+        frames_received: whose soft bits were used.
+        blocks_decoded: transport blocks with a correct CRC.
+        blocks_failed: transport blocks tried in vain.
+        blocks_evicted: blocks decided early for lack of room.
+        messages_complete: delivered with a correct digest.
+        messages_failed: ended without.
+        messages_evicted: messages ended early for lack of room.
+    """
+
+    samples: int = 0
+    invalid_samples: int = 0
+    frames_detected: int = 0
+    header_failures: int = 0
+    frames_cut: int = 0
+    frames_received: int = 0
+    blocks_decoded: int = 0
+    blocks_failed: int = 0
+    blocks_evicted: int = 0
+    messages_complete: int = 0
+    messages_failed: int = 0
+    messages_evicted: int = 0
+
+
+Event = FrameReport | BlockReceived | MessageReceived
+
+
+def failed_stage(events: Iterable[Event]) -> str | None:
+    """Why a transmission brought no message: for a link that expects one.
+
+    Arguments:
+        events: all events of the reception.
+
+    Returns:
+        None if some message arrived complete; else the failed stage of the first message; else
+        "header" if frames were seen but none could be read; else "detection".
+    """
+    reports = list(events)
+    messages = [event for event in reports if isinstance(event, MessageReceived)]
+    if any(message.data is not None for message in messages):
+        return None
+    if messages:
+        return messages[0].stage_failed
+    return "header" if any(isinstance(event, FrameReport) for event in reports) else "detection"
+
+
+@lru_cache(maxsize=32)
+def _estimator(
+    frame_format: FrameFormat, data_symbols: int | None, dopplers: tuple[float, ...]
+) -> ChannelEstimator:
+    """Estimator of the header section (data_symbols None), or of the payload section."""
+    spacing = frame_format.pilot_spacing
+    if data_symbols is None:
+        geometry = frame_format.geometry(1)
+        return ChannelEstimator(geometry.header_known, geometry.header_data, dopplers, spacing)
+    geometry = frame_format.geometry(data_symbols)
+    return ChannelEstimator(geometry.payload_known, geometry.payload_data, dopplers, spacing)
+
+
+class Receiver:
+    """Finds, decodes and joins frames in a stream of samples at one sample per symbol."""
+
+    def __init__(self, config: ReceiverConfig | None = None) -> None:
+        """Make a receiver at the start of a stream.
+
+        Arguments:
+            config: parameters; the defaults of :class:`ReceiverConfig` if not given.
+
+        Raises:
+            ValueError: a parameter out of range.
+        """
+        self.config = config or ReceiverConfig()
+        if self.config.csi not in get_args(ChannelKnowledge):
+            known = ", ".join(get_args(ChannelKnowledge))
+            raise ValueError(f"csi must be one of {known}, not {self.config.csi!r}")
+        if not self.config.symbol_rate_hz > 0:
+            raise ValueError("the symbol rate must be positive")
+        rate = self.config.symbol_rate_hz
+        self._dopplers = tuple(doppler / rate for doppler in self.config.doppler_grid_hz)
+        _estimator(self.config.frame_format, None, self._dopplers)
+        self.statistics = ReceiverStatistics()
+        self._start_stream()
+
+    def _start_stream(self) -> None:
+        config = self.config
+        self._samples = SampleBuffer()
+        self._gains = SampleBuffer() if config.csi == "perfect" else None
+        self._detector = PreambleDetector(
+            config.frame_format.preamble, config.false_alarm_probability
+        )
+        self._assembler = MessageAssembler(
+            config.max_iterations,
+            config.timeout_samples,
+            config.max_soft_bits,
+            config.max_messages,
+        )
+        self._detections: deque[Detection] = deque()
+        self._header: FrameHeader | None = None  # of the first detection, once decoded
+        self._frame_end = 0  # detections before it lie inside a received frame
+
+    def process(self, samples: npt.ArrayLike, gains: npt.ArrayLike | None = None) -> list[Event]:
+        """Take in the next samples.
+
+        Arguments:
+            samples: (n,) complex, any n. NaN, infinities and amplitudes above 1e15 count as 0.
+            gains: (n,) complex channel gains; needed with ``csi="perfect"``, and else ignored.
+
+        Returns:
+            What was found, in the order of the stream.
+
+        Raises:
+            ValueError: perfect channel knowledge without as many gains as samples.
+        """
+        received = np.array(samples, dtype=np.complex64).reshape(-1)
+        bad = ~(np.abs(received) < _LARGEST)  # true for NaN as well
+        if bad.any():
+            self.statistics.invalid_samples += int(bad.sum())
+            received[bad] = 0
+        self.statistics.samples += received.size
+        known: ComplexArray | None = None
+        if self._gains is not None:
+            known = np.asarray([] if gains is None else gains, dtype=np.complex64).reshape(-1)
+            if known.size != received.size:
+                raise ValueError("csi='perfect' needs the channel gain of every sample")
+        events: list[Event] = []
+        for start in range(0, received.size, _SLICE):
+            self._samples.append(received[start : start + _SLICE])
+            if self._gains is not None and known is not None:
+                self._gains.append(known[start : start + _SLICE])
+            events += self._advance(final=False)
+        return events
+
+    def flush(self) -> list[Event]:
+        """End the stream: decide what is still open, and start anew at sample index 0.
+
+        Returns:
+            The last events of the stream.
+        """
+        events = self._advance(final=True)
+        events += self._count(self._assembler.flush())
+        self._start_stream()
+        return events
+
+    def _advance(self, final: bool) -> list[Event]:
+        """Handle all detections for which enough samples are there."""
+        self._detections.extend(self._detector.scan(self._samples, self._gains, final))
+        events: list[Event] = []
+        while self._detections:
+            detection = self._detections[0]
+            if detection.index >= self._frame_end:
+                events += self._count(self._assembler.expire(detection.index))
+                frame_events = self._receive_frame(detection, final)
+                if not frame_events:
+                    break  # more samples are needed
+                events += frame_events
+            self._detections.popleft()
+        # Nothing before this sample is open any more, so silence up to here is real.
+        now = self._detections[0].index if self._detections else self._detector.decided
+        events += self._count(self._assembler.expire(now))
+        for buffer in (self._samples, self._gains):
+            if buffer is not None:
+                buffer.discard(min(now, self._detector.needed))
+        return events
+
+    def _receive_frame(self, detection: Detection, final: bool) -> list[Event]:
+        """All stages of one frame; empty if it is not yet there completely."""
+        frame_format = self.config.frame_format
+        start = detection.index
+        if self._header is None:
+            if self._samples.end < start + frame_format.header_end:
+                if not final:
+                    return []
+                return [self._header_failure(detection, _CUT, None)]
+            estimate = self._estimate_header(start)
+            try:
+                header = self._decode_header(start, estimate)
+                MessageLayout.from_header(header)
+            except HeaderError as error:
+                return [self._header_failure(detection, str(error), estimate)]
+            self._header = header
+
+        header = self._header
+        end = start + frame_format.frame_length(header.data_symbols)
+        if self._samples.end < end and not final:
+            return []
+        self._header = None
+        self.statistics.frames_detected += 1
+        if self._samples.end < end:
+            self.statistics.frames_cut += 1
+            estimate = self._estimate_header(start)
+            return [self._report(detection, header, False, _CUT, estimate)]
+
+        layout = MessageLayout.from_header(header)
+        estimate = self._estimate_payload(start, header)
+        places = frame_format.geometry(header.data_symbols).payload_data
+        llr = layout.mcs.modulation.demap(
+            self._samples.view(start, end)[places],
+            estimate.effective_noise_variance,
+            estimate.gain,
+            self.config.demapper,
+        )
+        self._frame_end = end
+        self.statistics.frames_received += 1
+        decided = self._assembler.add_frame(header, layout, llr, estimate, (start, end))
+        return [self._report(detection, header, True, None, estimate), *self._count(decided)]
+
+    def _estimate_header(self, start: int) -> ChannelEstimate:
+        """Channel over the header section of the frame at `start`."""
+        geometry = self.config.frame_format.geometry(1)
+        symbols = np.concatenate(
+            [self.config.frame_format.preamble, geometry.pilots[: geometry.header_pilots.size]]
+        )
+        return self._estimate(start, None, geometry.header_known, symbols, geometry.header_data)
+
+    def _decode_header(self, start: int, estimate: ChannelEstimate) -> FrameHeader:
+        frame_format = self.config.frame_format
+        section = self._samples.view(start, start + frame_format.header_end)
+        return decode_header(
+            HEADER_MODULATION.demap(
+                section[frame_format.geometry(1).header_data],
+                estimate.effective_noise_variance,
+                estimate.gain,
+            )
+        )
+
+    def _estimate_payload(self, start: int, header: FrameHeader) -> ChannelEstimate:
+        """Channel over the payload of the frame at `start`, the header's symbols now known."""
+        frame_format = self.config.frame_format
+        geometry = frame_format.geometry(header.data_symbols)
+        template = np.empty(geometry.length, dtype=np.complex64)
+        template[: frame_format.preamble_length] = frame_format.preamble
+        template[geometry.header_data] = encode_header(header)
+        template[geometry.header_pilots] = geometry.pilots[: geometry.header_pilots.size]
+        template[geometry.payload_pilots] = geometry.pilots[geometry.header_pilots.size :]
+        known = geometry.payload_known
+        return self._estimate(
+            start, header.data_symbols, known, template[known], geometry.payload_data
+        )
+
+    def _estimate(
+        self,
+        start: int,
+        data_symbols: int | None,
+        known: npt.NDArray[np.int64],
+        symbols: ComplexArray,
+        wanted: npt.NDArray[np.int64],
+    ) -> ChannelEstimate:
+        """Channel at the `wanted` places of the frame at `start`, from its `known` symbols."""
+        stop = start + int(max(known[-1], wanted[-1])) + 1
+        least_squares = self._samples.view(start, stop)[known] * np.conj(symbols)
+        if self._gains is not None:
+            gains = self._gains.view(start, stop)
+            return known_channel(least_squares, gains[known], gains[wanted])
+        estimator = _estimator(self.config.frame_format, data_symbols, self._dopplers)
+        if self.config.csi == "least_squares":
+            return estimator.linear(least_squares)
+        return estimator.wiener(least_squares)
+
+    def _header_failure(
+        self, detection: Detection, reason: str, estimate: ChannelEstimate | None
+    ) -> FrameReport:
+        self.statistics.frames_detected += 1
+        self.statistics.header_failures += 1
+        self._assembler.header_failed()
+        return self._report(detection, None, False, reason, estimate)
+
+    def _report(
+        self,
+        detection: Detection,
+        header: FrameHeader | None,
+        payload_used: bool,
+        failure: str | None,
+        estimate: ChannelEstimate | None,
+    ) -> FrameReport:
+        doppler = None if estimate is None else estimate.doppler
+        return FrameReport(
+            sample_index=detection.index,
+            detection_metric=detection.metric,
+            header=header,
+            payload_used=payload_used,
+            stage_failed="header" if header is None else None,
+            failure=failure,
+            snr_db=np.nan if estimate is None else estimate.snr_db,
+            evm_db=np.nan if estimate is None else float(20 * np.log10(estimate.evm)),
+            noise_variance=np.nan if estimate is None else estimate.noise_variance,
+            doppler_hz=None if doppler is None else doppler * self.config.symbol_rate_hz,
+        )
+
+    def _count(self, decided: list[BlockReceived | MessageReceived]) -> list[Event]:
+        """Book what the assembler decided, and pass it on."""
+        totals = self.statistics
+        for event in decided:
+            if isinstance(event, BlockReceived):
+                totals.blocks_decoded += event.data is not None
+                totals.blocks_failed += event.data is None
+            else:
+                totals.messages_complete += event.data is not None
+                totals.messages_failed += event.data is None
+        totals.blocks_evicted += self._assembler.evicted_blocks
+        totals.messages_evicted += self._assembler.evicted_messages
+        self._assembler.evicted_blocks = self._assembler.evicted_messages = 0
+        return list(decided)

@@ -1,0 +1,88 @@
+"""The transmitter: a message in, frames of baseband symbols out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from phy.frame import ComplexArray, FrameFormat, build_frame
+from phy.mcs import ModulationCodingScheme, get_mcs
+from phy.message import MessageLayout, block_codec, cut_message, plan_message
+
+
+@dataclass(frozen=True)
+class TransmitterConfig:
+    """Parameters of a transmitter.
+
+    Attributes:
+        mcs: name of the modulation-and-coding scheme; see :func:`phy.mcs.mcs_names`.
+        depth: most frames per transport block, the depth of the interleaver.
+        max_data_symbols: most data symbols per frame.
+        frame_format: preamble and pilots; the receiver needs the same.
+    """
+
+    mcs: str = "qpsk-1/2"
+    depth: int = 16
+    max_data_symbols: int = 8192
+    frame_format: FrameFormat = field(default_factory=FrameFormat)
+
+
+class Transmitter:
+    """Turns messages into frames at one sample per symbol."""
+
+    def __init__(self, config: TransmitterConfig | None = None) -> None:
+        """Make a transmitter.
+
+        Arguments:
+            config: parameters; the defaults of :class:`TransmitterConfig` if not given.
+
+        Raises:
+            ValueError: an unknown scheme, or a depth or frame length out of range.
+        """
+        self.config = config or TransmitterConfig()
+        self.mcs: ModulationCodingScheme = get_mcs(self.config.mcs)
+        self.layout(0)
+
+    def layout(self, message_bytes: int) -> MessageLayout:
+        """How a message of this length is cut into blocks and frames.
+
+        Raises:
+            ValueError: the message is too long.
+        """
+        config = self.config
+        return plan_message(message_bytes, self.mcs, config.depth, config.max_data_symbols)
+
+    def channel_uses(self, message_bytes: int) -> int:
+        """Symbols on the air for a message of this length, all overhead included."""
+        layout = self.layout(message_bytes)
+        frames = layout.block_count * layout.frame_count
+        return frames * self.config.frame_format.frame_length(layout.data_symbols)
+
+    def send(self, message: bytes, message_id: int = 0) -> Iterator[ComplexArray]:
+        """Frames of a message, back to back, in the order of sending.
+
+        Arguments:
+            message: up to 2**28 - 1 bytes, fewer at low rates.
+            message_id: 0 ... 65535, returned by the receiver.
+
+        Yields:
+            One frame at a time, (frame_length,) complex64 of unit mean energy. Chunks may be joined
+            or cut anywhere before they are sent.
+
+        Raises:
+            ValueError: the message is too long, or the identifier out of range (at once, not with
+                the first frame).
+        """
+        layout = self.layout(len(message))
+        layout.header(message_id, 0, 0)
+        return self._frames(message, message_id, layout)
+
+    def _frames(
+        self, message: bytes, message_id: int, layout: MessageLayout
+    ) -> Iterator[ComplexArray]:
+        codec = block_codec(layout)
+        for block_index, payload in enumerate(cut_message(message, layout)):
+            for frame_index, bits in enumerate(codec.encode(payload, message_id, block_index)):
+                header = layout.header(message_id, block_index, frame_index)
+                symbols = self.mcs.modulation.map(bits)
+                yield build_frame(self.config.frame_format, header, symbols)
