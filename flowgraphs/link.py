@@ -1,0 +1,250 @@
+"""The simulated link: image, codec, transmitter, channel, receiver, codec, image.
+
+The transmitter and the receiver exchange only samples (and, with perfect channel knowledge, the
+gains that a simulation knows). They begin with a random stretch of noise, so that the receiver has
+to find the first frame.
+
+**Axes.** ``es_n0_db`` is the mean received energy per channel symbol over N0. ``esrc_n0_db`` is our
+energy per source sub-pixel, ``E_src/N0 = (Es/N0) * channel uses / sub-pixels``, with all overhead
+(preambles, headers, pilots) counted as channel uses; it compares schemes that spend different
+numbers of symbols on the same image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hw_profiles.profile import load_profile
+from phy import (
+    FrameReport,
+    MessageReceived,
+    Receiver,
+    ReceiverConfig,
+    Transmitter,
+    TransmitterConfig,
+    awgn,
+    failed_stage,
+    get_mcs,
+    rayleigh_block,
+    rayleigh_iid,
+    rayleigh_jakes,
+)
+from phy.channel import Channel
+from source_codec import Codec, CorruptStream
+
+CHANNELS = ("awgn", "rayleigh", "rayleigh-block", "rayleigh-iid")
+CSI = {"pilots": "wiener", "least-squares": "least_squares", "perfect": "perfect"}
+"""Names of the receiver's channel knowledge, and what :class:`phy.ReceiverConfig` calls them."""
+SOURCE_STAGE = "source"
+"""The stage behind the receiver's own: the codec refused the bits, or the pixels differ."""
+_LEAD_IN = 4096  # samples of noise before the first frame, at most
+_CHUNK = 1 << 16
+
+
+@dataclass(frozen=True)
+class LinkConfig:
+    """Parameters of a simulated link.
+
+    Attributes:
+        channel: one of :data:`CHANNELS`.
+        es_n0_db: mean Es/N0 at the receiver, dB.
+        mcs: modulation-and-coding scheme, for example "qpsk-1/2".
+        seed: seed of every random draw.
+        doppler_hz: maximum Doppler shift of "rayleigh".
+        symbol_rate: symbols per second.
+        block_length: symbols per fading block of "rayleigh-block".
+        csi: "pilots" (Wiener filter), "least-squares" or "perfect".
+        depth: frames that the interleaver spans.
+        profile: hardware profile of both ends.
+    """
+
+    channel: str = "rayleigh"
+    es_n0_db: float = 15.0
+    mcs: str = "qpsk-1/2"
+    seed: int = 1
+    doppler_hz: float = 50.0
+    symbol_rate: float = 1e6
+    block_length: int = 1000
+    csi: str = "pilots"
+    depth: int = 16
+    profile: str = "simulated"
+
+    def __post_init__(self) -> None:
+        if self.channel not in CHANNELS:
+            raise ValueError(f"unknown channel {self.channel!r}; one of {', '.join(CHANNELS)}")
+        if self.csi not in CSI:
+            raise ValueError(f"unknown csi {self.csi!r}; one of {', '.join(CSI)}")
+        if self.channel == "rayleigh-iid" and self.csi != "perfect":
+            raise ValueError(
+                "rayleigh-iid fades every symbol independently, so pilots tell nothing of the "
+                "others: use csi 'perfect'"
+            )
+        if not np.isfinite(self.es_n0_db):
+            raise ValueError("es_n0_db must be finite")
+        get_mcs(self.mcs)
+        if not load_profile(self.profile).sample_rate.supports(self.symbol_rate):
+            raise ValueError(
+                f"profile {self.profile!r} does not offer {self.symbol_rate:g} symbols a second"
+            )
+
+    def make_channel(self, seed: np.random.SeedSequence) -> Channel:
+        """The channel's stream object."""
+        match self.channel:
+            case "awgn":
+                return awgn(self.es_n0_db, seed=seed)
+            case "rayleigh":
+                return rayleigh_jakes(
+                    self.es_n0_db,
+                    doppler_hz=self.doppler_hz,
+                    symbol_rate_hz=self.symbol_rate,
+                    seed=seed,
+                )
+            case "rayleigh-block":
+                return rayleigh_block(self.es_n0_db, block_length=self.block_length, seed=seed)
+            case _:
+                return rayleigh_iid(self.es_n0_db, seed=seed)
+
+
+@dataclass(frozen=True)
+class LinkReport:
+    """What came out of a simulated link.
+
+    Attributes:
+        exact: every pixel came back.
+        image: the received image, or None; only ever an exact one.
+        stage_failed: None, or the stage that failed: "detection", "header", "ldpc", "digest",
+            "source".
+        bits: source bits, the length of the ``.ddm`` stream.
+        bpsp: source bits per sub-pixel.
+        channel_uses: symbols sent, all overhead included.
+        blocks: transport blocks sent.
+        block_errors: transport blocks not received.
+        es_n0_db: as configured.
+        esrc_n0_db: energy per source sub-pixel over N0.
+        snr_estimated_db: the receiver's estimate of Es/N0; None if no message was seen.
+        evm_db: error vector magnitude of known symbols; None if no message was seen.
+        frames: the receiver's report of every frame.
+        fading_db: |h|^2 in dB along the transmission, thinned out for plotting.
+        symbol_rate: symbols per second, the time axis of frames and fading.
+        fading_step: samples between two values of ``fading_db``.
+    """
+
+    exact: bool
+    image: NDArray[np.uint8] | None
+    stage_failed: str | None
+    bits: int
+    bpsp: float
+    channel_uses: int
+    blocks: int
+    block_errors: int
+    es_n0_db: float
+    esrc_n0_db: float
+    snr_estimated_db: float | None
+    evm_db: float | None
+    frames: list[FrameReport] = field(repr=False)
+    fading_db: NDArray[np.float64] = field(repr=False)
+    symbol_rate: float
+    fading_step: int
+
+    @property
+    def psnr_db(self) -> float | None:
+        """Infinite if exact; None otherwise, since then there is no image to measure."""
+        return float("inf") if self.exact else None
+
+    def to_json(self) -> dict[str, object]:
+        """The figures by their names in the command's JSON."""
+        names = (
+            "exact", "psnr_db", "bits", "bpsp", "channel_uses", "blocks", "block_errors",
+            "es_n0_db", "esrc_n0_db", "snr_estimated_db", "evm_db", "stage_failed",
+        )  # fmt: skip
+        return {name: getattr(self, name) for name in names}
+
+
+def _samples(
+    transmitter: Transmitter, stream: bytes, lead_in: int, lead_out: int
+) -> Iterator[NDArray[np.complex64]]:
+    """What leaves the transmitter: silence, the frames, and silence again."""
+    yield np.zeros(lead_in, dtype=np.complex64)
+    yield from transmitter.send(stream)
+    for start in range(0, lead_out, _CHUNK):
+        yield np.zeros(min(_CHUNK, lead_out - start), dtype=np.complex64)
+
+
+def run_link(
+    image: NDArray[np.uint8],
+    config: LinkConfig,
+    codec: Codec,
+    progress: Callable[[float], None] | None = None,
+) -> LinkReport:
+    """Sends an image over the simulated link.
+
+    Args:
+        image: uint8 (H, W, 3) or (H, W).
+        config: the link's parameters.
+        codec: source codec of both ends.
+        progress: called with the fraction done.
+
+    Raises:
+        UnsupportedImage: the codec does not take the image.
+    """
+    report = progress or (lambda fraction: None)
+    lead_seed, channel_seed = np.random.SeedSequence(config.seed).spawn(2)
+    lead_in = int(np.random.default_rng(lead_seed).integers(_LEAD_IN))
+    stream = codec.encode(image)
+    report(0.3)
+
+    transmitter = Transmitter(TransmitterConfig(mcs=config.mcs, depth=config.depth))
+    channel = config.make_channel(channel_seed)
+    receiver = Receiver(
+        ReceiverConfig(symbol_rate_hz=config.symbol_rate, csi=CSI[config.csi])  # type: ignore[arg-type]
+    )
+    layout = transmitter.layout(len(stream))
+    channel_uses = transmitter.channel_uses(len(stream))
+    events = []
+    gains = []
+    sent = 0
+    fading_step = max(1, channel_uses // 4000)
+    for samples in _samples(transmitter, stream, lead_in, _LEAD_IN):
+        output = channel.process(samples)
+        events += receiver.process(output.samples, output.gains)
+        gains.append(output.gains[-sent % fading_step :: fading_step])
+        sent += len(samples)
+        report(0.3 + 0.4 * min(sent / channel_uses, 1.0))
+    events += receiver.flush()
+
+    messages = [event for event in events if isinstance(event, MessageReceived)]
+    complete = [message for message in messages if message.data is not None]
+    message = next(iter(complete or messages), None)
+    received, stage = None, failed_stage(events)
+    if message is not None and message.data is not None:
+        try:
+            received = codec.decode(message.data)
+        except CorruptStream:
+            stage = SOURCE_STAGE
+        if received is not None and not np.array_equal(received, image):
+            received, stage = None, SOURCE_STAGE
+    report(1.0)
+
+    es_n0 = 10 ** (config.es_n0_db / 10)
+    return LinkReport(
+        exact=received is not None,
+        image=received,
+        stage_failed=stage,
+        bits=8 * len(stream),
+        bpsp=8 * len(stream) / image.size,
+        channel_uses=channel_uses,
+        blocks=layout.block_count,
+        block_errors=layout.block_count if message is None else message.block_errors,
+        es_n0_db=config.es_n0_db,
+        esrc_n0_db=float(10 * np.log10(es_n0 * channel_uses / image.size)),
+        snr_estimated_db=None if message is None else message.snr_db,
+        evm_db=None if message is None else message.evm_db,
+        frames=[event for event in events if isinstance(event, FrameReport)],
+        fading_db=20 * np.log10(np.maximum(np.abs(np.concatenate(gains)), 1e-6)),
+        symbol_rate=config.symbol_rate,
+        fading_step=fading_step,
+    )
