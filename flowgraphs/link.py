@@ -86,6 +86,7 @@ class LinkConfig:
         if not np.isfinite(self.es_n0_db):
             raise ValueError("es_n0_db must be finite")
         get_mcs(self.mcs)
+        self.make_channel(np.random.SeedSequence(0))  # refuses impossible parameters
         if not load_profile(self.profile).sample_rate.supports(self.symbol_rate):
             raise ValueError(
                 f"profile {self.profile!r} does not offer {self.symbol_rate:g} symbols a second"

@@ -24,7 +24,7 @@ def save_link_plot(report: LinkReport, path: Path) -> None:
         left.set_title("Received")
     else:
         left.imshow(report.image, cmap="gray", vmin=0, vmax=255)
-        left.set_title(f"Received, every pixel exact ({report.bpsp:.2f} bits per sub-pixel)")
+        left.set_title(f"Received, every pixel exact\n({report.bpsp:.2f} bits per sub-pixel)")
 
     time = np.arange(len(report.fading_db)) * report.fading_step / report.symbol_rate
     right.plot(

@@ -67,19 +67,30 @@ def quantise_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class QuantLinear(nn.Linear):
-    """A linear layer whose weights pass through :func:`quantise_weight`."""
+    """A linear layer whose weights are rounded as :func:`quantise_weight` does.
 
-    quantised = True
+    The rounded weights are made by :meth:`refresh`, once per change of the weights and not in every
+    forward pass; :meth:`pass_gradient` hands their gradient straight through to the weights.
+    """
+
+    rounded: Tensor
+
+    def refresh(self) -> None:
+        """Rounds the current weights for the forward passes to come."""
+        with torch.no_grad():
+            integers, exponent = quantise_weight(self.weight)
+            self.rounded = (integers * torch.exp2(-exponent)).requires_grad_()
+
+    def pass_gradient(self) -> None:
+        """Takes the rounded weights' gradient as that of the weights (straight-through)."""
+        self.weight.grad = self.rounded.grad
 
     def forward(self, x: Tensor) -> Tensor:
         """x (N, in) -> (N, out)."""
-        weight = self.weight
-        if self.quantised:
-            with torch.no_grad():
-                integers, exponent = quantise_weight(weight)
-                rounded = integers * torch.exp2(-exponent)
-            weight = weight + (rounded - weight).detach()
-        return nn.functional.linear(x, weight, self.bias)
+        return nn.functional.linear(x, self.rounded.to(x.dtype), self._bias_as(x))
+
+    def _bias_as(self, x: Tensor) -> Tensor | None:
+        return None if self.bias is None else self.bias.to(x.dtype)
 
 
 class _QuantRelu(torch.autograd.Function):
@@ -153,6 +164,7 @@ class Denoiser(nn.Module):
             QuantLinear(shape.head_width, head_outputs(c)) for c in range(3)
         )
         self._initialise()
+        self.refresh()
 
     def _initialise(self) -> None:
         for layer in self.modules():
@@ -172,6 +184,20 @@ class Denoiser(nn.Module):
                 if c:
                     head.bias[3 * N_MIXTURES + c - 1] = 0.9
 
+    def layers(self) -> list[QuantLinear]:
+        """All layers with rounded weights."""
+        return [layer for layer in self.modules() if isinstance(layer, QuantLinear)]
+
+    def refresh(self) -> None:
+        """Rounds all weights; to be called whenever they have changed."""
+        for layer in self.layers():
+            layer.refresh()
+
+    def pass_gradient(self) -> None:
+        """Hands the gradients of the rounded weights through to the weights."""
+        for layer in self.layers():
+            layer.pass_gradient()
+
     def trunk(self, x: Tensor) -> Tensor:
         """Network inputs (N, 672), integers as floats -> pre-activations of the three heads."""
         h = self.stem(x * 2.0**-INPUT_BITS)
@@ -184,7 +210,8 @@ class Denoiser(nn.Module):
         """Mixture parameters given the features and the true residuals.
 
         Args:
-            x: (N, 672) integers as floats.
+            x: (N, 672) integers as floats; bfloat16 carries them, and all weights, exactly, and
+                trains fastest.
             residual: (N, 3) true value minus base, in input units, unclipped floats; channel c
                 sees those of the channels before it only.
 
@@ -198,9 +225,8 @@ class Denoiser(nn.Module):
         for c, head in enumerate(self.heads):
             hidden = neck[:, c * self.shape.head_width : (c + 1) * self.shape.head_width]
             if c:
-                hidden = hidden + self.colour[c - 1](colour_inputs(clipped[:, :c]))
-            with torch.autocast(device_type=x.device.type, enabled=False):
-                outputs.append(head(quant_relu(hidden).float()))
+                hidden = hidden + self.colour[c - 1](colour_inputs(clipped[:, :c]).to(x.dtype))
+            outputs.append(head(quant_relu(hidden).float()))
         return outputs
 
 

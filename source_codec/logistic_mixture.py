@@ -212,7 +212,7 @@ def _cdf(
     centre: NDArray[np.int32],
     inverse: NDArray[np.int32],
     logistic: NDArray[np.int32],
-) -> int:
+) -> np.int64:
     """Probability, in 2^-32, of all values below ``value`` (1 to 255)."""
     edge = (value << _LEVEL_BITS) - (1 << (_LEVEL_BITS - 1))
     total = np.int64(0)
@@ -223,7 +223,65 @@ def _cdf(
         fraction = z & ((1 << _Z_STEP_BITS) - 1)
         low = np.int64(logistic[cell])
         total += weight[i] * (low + (((logistic[cell + 1] - low) * fraction) >> _Z_STEP_BITS))
-    return total >> (_LOGISTIC_BITS + _WEIGHT_BITS - _CDF_BITS)  # type: ignore[return-value]
+    return total >> (_LOGISTIC_BITS + _WEIGHT_BITS - _CDF_BITS)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _high_upto(
+    h: int,
+    weight: NDArray[np.int32],
+    centre: NDArray[np.int32],
+    inverse: NDArray[np.int32],
+    logistic: NDArray[np.int32],
+) -> np.int64:
+    """Sum of the first h entries of the table of high halves."""
+    if h == 0:
+        return np.int64(0)
+    if h == HALF_VALUES:
+        return np.int64(TABLE_TOTAL)
+    cdf = _cdf(HALF_VALUES * h, weight, centre, inverse, logistic)
+    return ((cdf * (TABLE_TOTAL - _FLOOR)) >> _CDF_BITS) + h * (_FLOOR // HALF_VALUES)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _span(
+    high: int,
+    weight: NDArray[np.int32],
+    centre: NDArray[np.int32],
+    inverse: NDArray[np.int32],
+    logistic: NDArray[np.int32],
+) -> tuple[np.int64, np.int64]:
+    """Probability of all values below those with this high half, and of these values."""
+    first = HALF_VALUES * high
+    start = _cdf(first, weight, centre, inverse, logistic) if first else np.int64(0)
+    end = np.int64(1) << _CDF_BITS
+    if first + HALF_VALUES < 256:
+        end = _cdf(first + HALF_VALUES, weight, centre, inverse, logistic)
+    return start, end - start
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _low_upto(
+    h: int,
+    high: int,
+    start: np.int64,
+    span: np.int64,
+    weight: NDArray[np.int32],
+    centre: NDArray[np.int32],
+    inverse: NDArray[np.int32],
+    logistic: NDArray[np.int32],
+) -> np.int64:
+    """Sum of the first h entries of the table of low halves, given the high half."""
+    if h == 0:
+        return np.int64(0)
+    if h == HALF_VALUES:
+        return np.int64(TABLE_TOTAL)
+    if span > 0:
+        share = _cdf(HALF_VALUES * high + h, weight, centre, inverse, logistic) - start
+        upto = (share * (TABLE_TOTAL - _FLOOR)) // span
+    else:
+        upto = (np.int64(h) * (TABLE_TOTAL - _FLOOR)) >> 4
+    return upto + h * (_FLOOR // HALF_VALUES)
 
 
 @njit(cache=True, nogil=True)
@@ -237,12 +295,7 @@ def _high_tables(
     for n in range(weight.shape[0]):
         below = np.int64(0)
         for h in range(HALF_VALUES):
-            if h < HALF_VALUES - 1:
-                cdf = _cdf(HALF_VALUES * (h + 1), weight[n], centre[n], inverse[n], logistic)
-                upto = (cdf * (TABLE_TOTAL - _FLOOR)) >> _CDF_BITS
-                upto += (h + 1) * (_FLOOR // HALF_VALUES)
-            else:
-                upto = np.int64(TABLE_TOTAL)
+            upto = _high_upto(h + 1, weight[n], centre[n], inverse[n], logistic)
             out[n, h] = upto - below
             below = upto
 
@@ -256,30 +309,33 @@ def _low_tables(
     high: NDArray[np.int32],
     out: NDArray[np.float32],
 ) -> None:
-    full = np.int64(1) << _CDF_BITS
     for n in range(weight.shape[0]):
-        first = HALF_VALUES * high[n]
-        start = np.int64(0)
-        if first:
-            start = _cdf(first, weight[n], centre[n], inverse[n], logistic)
-        end = full
-        if first + HALF_VALUES < 256:
-            end = _cdf(first + HALF_VALUES, weight[n], centre[n], inverse[n], logistic)
-        span = end - start
+        start, span = _span(high[n], weight[n], centre[n], inverse[n], logistic)
         below = np.int64(0)
         for h in range(HALF_VALUES):
-            if h < HALF_VALUES - 1:
-                share = np.int64(h + 1) << (_CDF_BITS - 4)
-                if span > 0:
-                    share = _cdf(first + h + 1, weight[n], centre[n], inverse[n], logistic) - start
-                    upto = (share * (TABLE_TOTAL - _FLOOR)) // span
-                else:
-                    upto = (share * (TABLE_TOTAL - _FLOOR)) >> _CDF_BITS
-                upto += (h + 1) * (_FLOOR // HALF_VALUES)
-            else:
-                upto = np.int64(TABLE_TOTAL)
+            upto = _low_upto(
+                h + 1, high[n], start, span, weight[n], centre[n], inverse[n], logistic
+            )
             out[n, h] = upto - below
             below = upto
+
+
+@njit(cache=True, nogil=True)
+def _entries(
+    weight: NDArray[np.int32],
+    centre: NDArray[np.int32],
+    inverse: NDArray[np.int32],
+    logistic: NDArray[np.int32],
+    values: NDArray[np.int32],
+    out: NDArray[np.int64],
+) -> None:
+    for n in range(weight.shape[0]):
+        w, c, s = weight[n], centre[n], inverse[n]
+        high, low = values[n] // HALF_VALUES, values[n] % HALF_VALUES
+        out[n, 0] = _high_upto(high + 1, w, c, s, logistic) - _high_upto(high, w, c, s, logistic)
+        start, span = _span(high, w, c, s, logistic)
+        out[n, 1] = _low_upto(low + 1, high, start, span, w, c, s, logistic)
+        out[n, 1] -= _low_upto(low, high, start, span, w, c, s, logistic)
 
 
 def high_tables(m: Mixture) -> NDArray[np.float32]:
@@ -294,3 +350,10 @@ def low_tables(m: Mixture, high: NDArray[np.int32]) -> NDArray[np.float32]:
     out = np.empty((m.weight.shape[0], HALF_VALUES), dtype=np.float32)
     _low_tables(m.weight, m.centre, m.inverse_scale, m.logistic, high, out)
     return out
+
+
+def code_length(m: Mixture, values: NDArray[np.int32]) -> float:
+    """Bits that the range coder takes for values (N,) under distributions (N,)."""
+    entries = np.empty((len(values), 2), dtype=np.int64)
+    _entries(m.weight, m.centre, m.inverse_scale, m.logistic, values, entries)
+    return float(24 * entries.size - np.log2(entries + 1.0).sum())

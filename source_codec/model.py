@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from source_codec.denoiser import (
     ACTIVATION_BITS,
@@ -114,9 +114,8 @@ class Model:
     def save(self, path: Path) -> None:
         """Writes the model file."""
         metadata = {"format": FORMAT, "golden": self.golden(), "notes": self.notes}
-        save_file(
-            {name: np.ascontiguousarray(t) for name, t in self.tensors().items()}, path, metadata
-        )
+        tensors = {name: np.ascontiguousarray(t) for name, t in self.tensors().items()}
+        path.write_bytes(save(tensors, metadata))
 
     @classmethod
     def load(cls, source: str | Path = "default") -> Model:

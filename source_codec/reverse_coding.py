@@ -89,7 +89,7 @@ def steps_of(process: Process, height: int, width: int) -> Iterator[Step]:
 
 
 @dataclass(frozen=True)
-class _Unit:
+class Unit:
     """A chunk of one image's step, and where its rows lie in the block."""
 
     image: int
@@ -97,9 +97,9 @@ class _Unit:
     rows: slice
 
 
-def _blocks_of(step: Step, images: int) -> Iterator[list[_Unit]]:
+def blocks_of(step: Step, images: int) -> Iterator[list[Unit]]:
     """Packs the chunks of a step in all images into blocks of at most ``CHUNK`` pixels."""
-    block: list[_Unit] = []
+    block: list[Unit] = []
     filled = 0
     for image in range(images):
         for start in range(0, len(step.ys), CHUNK):
@@ -108,13 +108,13 @@ def _blocks_of(step: Step, images: int) -> Iterator[list[_Unit]]:
             if filled + size > CHUNK:
                 yield block
                 block, filled = [], 0
-            block.append(_Unit(image, span, slice(filled, filled + size)))
+            block.append(Unit(image, span, slice(filled, filled + size)))
             filled += size
     yield block
 
 
 @dataclass(frozen=True)
-class _Evaluation:
+class Evaluation:
     """The model's view of a block of N pixels, before any of them is known.
 
     Attributes:
@@ -124,13 +124,13 @@ class _Evaluation:
         exponent: int32 (N,).
     """
 
-    units: list[_Unit]
+    units: list[Unit]
     neck: NDArray[np.int32]
     base: NDArray[np.int32]
     exponent: NDArray[np.int32]
 
 
-class _Context:
+class Context:
     """A batch of images of one size, as far as they are known, and the model."""
 
     def __init__(self, model: Model, images: NDArray[np.uint8], gray: bool) -> None:
@@ -147,7 +147,7 @@ class _Context:
         for image, integral in zip(self.images, self._integrals, strict=True):
             masked_integral(image, self.known, integral)
 
-    def evaluate(self, step: Step, units: list[_Unit]) -> _Evaluation:
+    def evaluate(self, step: Step, units: list[Unit]) -> Evaluation:
         """Evaluates the model at the pixels of a block."""
         n = units[-1].rows.stop
         inputs = np.empty((n, N_INPUTS), dtype=np.int8)
@@ -168,10 +168,10 @@ class _Context:
                 exponent[unit.rows],
             )
         neck = self.model.network.trunk(inputs)
-        return _Evaluation(units, neck, np.ascontiguousarray(base.T), exponent)
+        return Evaluation(units, neck, np.ascontiguousarray(base.T), exponent)
 
     def mixture(
-        self, step: Step, evaluation: _Evaluation, channel: int, residual: NDArray[np.int32]
+        self, step: Step, evaluation: Evaluation, channel: int, residual: NDArray[np.int32]
     ) -> Mixture:
         """Distributions of one channel of a block, given the channels coded before it."""
         coded = np.ascontiguousarray(residual[:, :channel])
@@ -193,7 +193,7 @@ class _Context:
             self.images[:, step.ys, step.xs, 2] = gray
 
 
-def _input_units(
+def input_units(
     values: NDArray[np.int32], base: NDArray[np.int32], exponent: NDArray[np.int32]
 ) -> NDArray[np.int32]:
     """True minus base, in network input units, clipped to +-127."""
@@ -217,12 +217,12 @@ class _CodedChannel:
 class _CodedBlock:
     """Everything the encoder needs of a block."""
 
-    units: list[_Unit]
+    units: list[Unit]
     channels: list[_CodedChannel]
 
 
 def _tables_of_truth(
-    context: _Context, truth: NDArray[np.uint8], step: Step, units: list[_Unit]
+    context: Context, truth: NDArray[np.uint8], step: Step, units: list[Unit]
 ) -> _CodedBlock:
     """True values and tables of all channels of a block."""
     evaluation = context.evaluate(step, units)
@@ -239,7 +239,7 @@ def _tables_of_truth(
         channels.append(_CodedChannel(high, low, high_tables(m), low_tables(m, high)))
         if channel < 2:
             base = evaluation.base[channel]
-            residual[:, channel] = _input_units(values, base, evaluation.exponent)
+            residual[:, channel] = input_units(values, base, evaluation.exponent)
     return _CodedBlock(units, channels)
 
 
@@ -259,13 +259,13 @@ def encode_steps(
     Yields:
         After each step the fraction of the pixels coded so far, and the images' range coders.
     """
-    context = _Context(model, np.zeros_like(images), gray)
+    context = Context(model, np.zeros_like(images), gray)
     coders = [_queue.RangeEncoder() for _ in images]
     done = 0
     for step in steps_of(process, *images.shape[1:3]):
         context.begin_step()
         work = workers.map(
-            partial(_tables_of_truth, context, images, step), _blocks_of(step, len(images))
+            partial(_tables_of_truth, context, images, step), blocks_of(step, len(images))
         )
         for block in work:
             for unit in block.units:
@@ -286,10 +286,10 @@ def payload_of(coder: RangeEncoder) -> bytes:
 
 
 def _decode_block(
-    context: _Context,
+    context: Context,
     coders: list[RangeDecoder],
     step: Step,
-    evaluation: _Evaluation,
+    evaluation: Evaluation,
 ) -> None:
     """Reads the values of a block and puts them into the images."""
     n = len(evaluation.exponent)
@@ -310,7 +310,7 @@ def _decode_block(
         pixels[:, channel] = values
         if channel < 2:
             base = evaluation.base[channel]
-            residual[:, channel] = _input_units(values, base, evaluation.exponent)
+            residual[:, channel] = input_units(values, base, evaluation.exponent)
     for unit in evaluation.units:
         restored = pixels[unit.rows, : context.channels]
         context.images[unit.image, step.ys[unit.span], step.xs[unit.span], : context.channels] = (
@@ -343,10 +343,10 @@ def decode_images(
         words = np.frombuffer(payload, dtype="<u4").astype(np.uint32)
         coders.append(_queue.RangeDecoder(words))
     images = np.zeros((len(payloads), height, width, 3), dtype=np.uint8)
-    context = _Context(model, images, gray)
+    context = Context(model, images, gray)
     for step in steps_of(process, height, width):
         context.begin_step()
-        work = workers.map(partial(context.evaluate, step), _blocks_of(step, len(images)))
+        work = workers.map(partial(context.evaluate, step), blocks_of(step, len(images)))
         for evaluation in work:
             try:
                 workers.alone(_decode_block, context, coders, step, evaluation)

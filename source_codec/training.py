@@ -73,9 +73,9 @@ def load_config(path: Path) -> TrainingConfig:
     Raises:
         ValueError: an unknown key or a missing section.
     """
-    with path.open("rb") as file:
-        table = tomllib.load(file)
     try:
+        with path.open("rb") as file:
+            table = tomllib.load(file)
         sources = tuple(_source(entry) for entry in table.pop("source"))
         validation = tuple(_source(entry) for entry in table.pop("validation"))
         shape = DenoiserShape(**table.pop("shape", {}))
@@ -83,14 +83,13 @@ def load_config(path: Path) -> TrainingConfig:
         return TrainingConfig(
             data_root=root, sources=sources, validation=validation, shape=shape, **table
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, tomllib.TOMLDecodeError) as error:
         raise ValueError(f"{path}: {error}") from error
 
 
 def batch_bits(model: Denoiser, batch: Batch) -> tuple[Tensor, Tensor]:
     """Bits of every coded sub-pixel: ``(bits (N, 3), weight (N, 3))``."""
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        outputs = model(batch.inputs.bfloat16(), batch.residual)
+    outputs = model(batch.inputs.bfloat16(), batch.residual)
     bits = torch.stack(
         [mixture_bits(outputs[c], batch.residual, batch.edges[:, c]) for c in range(3)], dim=1
     )
@@ -114,6 +113,7 @@ def _validation_batches(config: TrainingConfig) -> dict[str, Batch]:
 @torch.no_grad()
 def validation_bpsp(model: Denoiser, batch: Batch) -> float:
     """Mean bits per sub-pixel over a batch, steps weighted as sampled."""
+    model.refresh()
     bits, weight = batch_bits(model, batch)
     return float((bits * weight).sum() / weight.sum())
 
@@ -131,6 +131,8 @@ class Trainer:
     """A training run with its state in one folder (``checkpoint.pt``, ``log.csv``)."""
 
     EMA_DECAY = 0.998
+    ROWS = 2048
+    """Pixels per forward and backward pass: few enough for the activations to stay in cache."""
 
     def __init__(self, config: TrainingConfig, folder: Path) -> None:
         self.config = config
@@ -198,9 +200,15 @@ class Trainer:
         ):
             for group in optimiser.param_groups:
                 group["lr"] = rate * peak
-        bits, weight = batch_bits(self.model, batch)
-        loss = (bits * weight).sum() / weight.sum()
-        loss.backward()
+        self.model.refresh()
+        total = batch.weight.sum()
+        loss = 0.0
+        for part in batch.split(self.ROWS):
+            bits, weight = batch_bits(self.model, part)
+            part_loss = (bits * weight).sum() / total
+            part_loss.backward()
+            loss += float(part_loss.detach())
+        self.model.pass_gradient()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
         for optimiser in self.optimisers:
             optimiser.step()
@@ -210,7 +218,7 @@ class Trainer:
             torch._foreach_lerp_(
                 list(self.average.parameters()), list(self.model.parameters()), 1 - decay
             )
-        return float(loss.detach())
+        return loss
 
     def run(
         self, report: Callable[[dict[str, float]], None], validate_every: float = 180.0

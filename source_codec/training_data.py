@@ -70,6 +70,12 @@ class Batch:
     edges: Tensor
     weight: Tensor
 
+    def split(self, rows: int) -> Iterator[Batch]:
+        """Consecutive parts of at most ``rows`` pixels."""
+        for start in range(0, len(self.inputs), rows):
+            span = slice(start, start + rows)
+            yield Batch(self.inputs[span], self.residual[span], self.edges[span], self.weight[span])
+
 
 @lru_cache
 def load_images(folder: Path, exclude: tuple[str, ...]) -> list[NDArray[np.uint8]]:

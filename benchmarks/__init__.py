@@ -1,0 +1,1 @@
+"""Measurements of the toolkit beside its peers."""

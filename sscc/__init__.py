@@ -1,0 +1,1 @@
+"""The command line ``sscc``; see :mod:`sscc.cli`."""

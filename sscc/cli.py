@@ -1,0 +1,412 @@
+"""The command ``sscc``.
+
+Exit status: 0, did what was asked, exactly; 1, ran, but an image is not exact or a check failed;
+2, bad arguments or input, with the reason in one line.
+
+The commands import what they need when they run: torch and numba take seconds to load, and
+``sscc --help`` should not wait for them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sscc.errors import InputError
+from sscc.output import print_error, print_json, progress_bar
+
+if TYPE_CHECKING:
+    from source_codec import Process
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+bench = typer.Typer(
+    rich_markup_mode=None,
+    help="""Benchmarks.
+
+    \b
+    Example:
+      sscc bench codec photos/ --against png,webp,jxl
+    """,
+)
+app.add_typer(bench, name="bench")
+
+
+@app.callback()
+def _root() -> None:
+    """Carries images over a noisy, fading radio channel so that every pixel comes back exactly.
+
+    \b
+    Example:
+      sscc link photo.png --channel rayleigh --doppler 50 --snr 15 --mcs qpsk-1/2
+    """
+
+
+Model = Annotated[
+    str, typer.Option("--model", "-m", metavar="NAME|FILE", help="Model: a name or a file.")
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads", "-t", min=1, help="Threads; affects speed only.  [default: all cores]"
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON instead of a report.")]
+OutputFolder = Annotated[
+    Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the results.")
+]
+InputFile = typer.Argument(exists=True, dir_okay=False, readable=True, show_default=False)
+
+
+@app.command()
+def encode(
+    images: Annotated[list[Path], InputFile],
+    output: OutputFolder = Path(),
+    order: Annotated[
+        str, typer.Option(help="Denoising order: halton, raster, random or checkerboard.")
+    ] = "halton",
+    schedule: Annotated[str, typer.Option(help="Mask schedule: cosine or linear.")] = "cosine",
+    steps: Annotated[int, typer.Option(min=1, max=255, help="Denoising steps.")] = 32,
+    model: Model = "default",
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Encodes images to .ddm files, losslessly.
+
+    Takes 8-bit gray and RGB images, and .npy stacks of shape (N, H, W, 3) or (N, H, W), which
+    become NAME-0000.ddm and so on.
+
+    \b
+    Example:
+      sscc encode photo.png scan.tif -o encoded/
+    """
+    from source_codec import Codec
+    from sscc.encoding import encode_files, mean_bpsp
+
+    with progress_bar("encoding") as progress:
+        process = _process(order, schedule, steps)
+        files = encode_files(images, output, Codec.load(model, threads), process, progress)
+    if json:
+        print_json({"files": [f.to_json() for f in files], "bpsp": mean_bpsp(files)})
+        return
+    for file in files:
+        print(f"{output / file.name}  {file.bytes:,} bytes  {file.bpsp:.3f} bpsp")
+    if len(files) > 1:
+        print(f"{len(files)} images  {mean_bpsp(files):.3f} bpsp")
+
+
+def _process(order: str, schedule: str, steps: int) -> Process:
+    from source_codec import Order, Process, Schedule
+
+    try:
+        return Process(Order(order), Schedule(schedule), steps)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+@app.command()
+def decode(
+    files: Annotated[list[Path], InputFile],
+    output: OutputFolder = Path(),
+    progressive: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder for a PNG per denoising step, as a preview."),
+    ] = None,
+    model: Model = "default",
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Decodes .ddm files to PNG; every image is proved exact by the hash in its file.
+
+    A damaged file gives no image: the reason is printed, and the exit status is 2.
+
+    \b
+    Example:
+      sscc decode encoded/photo.ddm -o decoded/ --progressive steps/
+    """
+    from source_codec import Codec
+    from sscc.decoding import decode_files
+
+    with progress_bar("decoding") as progress:
+        codec = Codec.load(model, threads)
+        reports = decode_files(files, output, progressive, codec, progress)
+    for report in reports:
+        if report.error:
+            print_error(f"{report.source}: {report.error}")
+        elif not json:
+            print(f"{output / str(report.name)}  exact  {report.seconds:.2f} s")
+    if json:
+        print_json({"files": [report.to_json() for report in reports]})
+    if any(report.error for report in reports):
+        raise typer.Exit(2)
+
+
+@app.command()
+def info(
+    file: Annotated[Path, InputFile],
+    header_only: Annotated[
+        bool, typer.Option("--header-only", help="Do not decode: without bits per step.")
+    ] = False,
+    model: Model = "default",
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Shows what a .ddm file says of itself, and the bits that each denoising step took.
+
+    \b
+    Example:
+      sscc info encoded/photo.ddm
+    """
+    from source_codec import Codec, CorruptStream
+    from sscc.description import describe, description_lines
+
+    with progress_bar("reading"):
+        try:
+            codec = None if header_only else Codec.load(model, threads)
+            description = describe(file, codec)
+        except CorruptStream as error:
+            raise InputError(f"{file}: {error}") from error
+    if json:
+        print_json(description)
+    else:
+        print("\n".join(description_lines(description)))
+
+
+@app.command()
+def link(
+    image: Annotated[Path, InputFile],
+    channel: Annotated[
+        str,
+        typer.Option(
+            "--channel",
+            "-c",
+            help="awgn; rayleigh (time-selective, Jakes spectrum); rayleigh-block; rayleigh-iid.",
+        ),
+    ] = "rayleigh",
+    snr: Annotated[
+        float, typer.Option("--snr", "-s", metavar="DB", help="Mean Es/N0 at the receiver, dB.")
+    ] = 15.0,
+    mcs: Annotated[
+        str, typer.Option(metavar="NAME", help="Modulation and code rate, such as 16qam-3/4.")
+    ] = "qpsk-1/2",
+    seed: Annotated[int, typer.Option(min=0, help="Fixes every random draw.")] = 1,
+    doppler: Annotated[
+        float, typer.Option(metavar="HZ", min=0, help="Maximum Doppler shift of rayleigh.")
+    ] = 50.0,
+    symbol_rate: Annotated[
+        float, typer.Option(metavar="HZ", min=1, help="Symbols a second.")
+    ] = 1e6,
+    block_length: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Symbols of equal gain in rayleigh-block.")
+    ] = 1000,
+    csi: Annotated[
+        str,
+        typer.Option(
+            help="What the receiver knows of the channel: pilots (estimates by a Wiener filter), "
+            "least-squares (estimates, interpolated) or perfect."
+        ),
+    ] = "pilots",
+    depth: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Frames that the interleaver spans.")
+    ] = 16,
+    profile: Annotated[
+        str, typer.Option("--profile", "-p", metavar="NAME|FILE", help="Hardware profile.")
+    ] = "simulated",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Folder for the received image and a plot."
+        ),
+    ] = None,
+    model: Model = "default",
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Sends an image through the whole chain over a simulated channel, and reports.
+
+    The exit status is 0 only if every pixel came back exactly. Otherwise it is 1, the report names
+    the stage that failed, and no image is written. With --output a plot of the transmission is
+    written in any case.
+
+    \b
+    Example:
+      sscc link photo.png --channel rayleigh --doppler 50 --snr 15 --mcs qpsk-1/2 --seed 1 -o out/
+    """
+    from flowgraphs.link import LinkConfig, run_link
+    from source_codec import Codec
+    from sscc.images import read_single_image
+    from sscc.link_report import report_lines, write_results
+
+    pixels = read_single_image(image)
+    try:
+        config = LinkConfig(
+            channel=channel,
+            es_n0_db=snr,
+            mcs=mcs,
+            seed=seed,
+            doppler_hz=doppler,
+            symbol_rate=symbol_rate,
+            block_length=block_length,
+            csi=csi,
+            depth=depth,
+            profile=profile,
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    with progress_bar("link") as progress:
+        report = run_link(pixels, config, Codec.load(model, threads), progress)
+    if output is not None:
+        write_results(report, output, image.stem)
+    if json:
+        print_json(report.to_json())
+    else:
+        print("\n".join(report_lines(report.to_json())))
+    if not report.exact:
+        raise typer.Exit(1)
+
+
+@bench.command("codec")
+def bench_codec(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", exists=True, readable=True, help="PNG, TIFF and .npy files, or one file."
+        ),
+    ],
+    against: Annotated[
+        str, typer.Option("--against", "-a", metavar="LIST", help="Of png, webp, jxl and jxl7.")
+    ] = "png,webp,jxl",
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a row per image and codec.")
+    ] = None,
+    model: Model = "default",
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Compares the codec with others on the same images, in memory, in one run.
+
+    The exit status is 1 if any codec did not return every pixel.
+
+    \b
+    Example:
+      sscc bench codec photos/ --against png,webp,jxl
+    """
+    from benchmarks.codec import compare, measure, select_baselines, table, write_csv
+    from source_codec import Codec
+
+    baselines = select_baselines(against)
+    with progress_bar("measuring") as progress:
+        rows, skipped = measure(path, Codec.load(model, threads), baselines, threads, progress)
+    for reason in skipped:
+        print_error(f"skipped: {reason}")
+    if csv is not None:
+        write_csv(rows, csv)
+    summaries = compare(rows)
+    if json:
+        print_json({"codecs": summaries})
+    else:
+        from rich.console import Console
+
+        Console().print(table(summaries))
+    if not all(summary["exact"] for summary in summaries.values()):
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    config: Annotated[Path, InputFile],
+    run: Annotated[
+        Path,
+        typer.Option(
+            "--run", "-r", metavar="DIR", help="Folder of the run: checkpoint, to go on, and log."
+        ),
+    ] = Path("run"),
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="The integer model.  [default: model.safetensors in the run's folder]",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Trains a denoiser, and exports it as a calibrated integer model.
+
+    An interrupted run goes on from its last checkpoint when started again.
+
+    \b
+    Example:
+      sscc train my_model.toml --run runs/my_model -o my_model.safetensors
+    """
+    from source_codec.export import export_checkpoint
+    from source_codec.training import Trainer, load_config
+
+    try:
+        settings = load_config(config)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    trainer = Trainer(settings, run)
+    with progress_bar("training") as progress:
+
+        def report(row: dict[str, float]) -> None:
+            progress(row["minutes"] / settings.minutes)
+            figures = (f"{name} {value:.4g}" for name, value in row.items())
+            print("  ".join(figures), file=sys.stderr, flush=True)
+
+        trainer.run(report)
+    path = output or run / "model.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with progress_bar("calibrating") as progress:
+        model = export_checkpoint(trainer.checkpoint, settings, path, progress=progress)
+    result = {"model": str(path), "model_id": model.model_id.hex(), "steps": trainer.step}
+    if json:
+        print_json(result)
+    else:
+        print(f"{path}  model {result['model_id']}  {trainer.step} steps")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line and exits; every foreseen error is one line on stderr."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status.
+
+    Args:
+        arguments: without the program's name; None takes those of the process.
+    """
+    try:
+        status = app(arguments, prog_name="sscc", standalone_mode=False)
+        return status if isinstance(status, int) else 0
+    except typer.TyperException as error:
+        command = getattr(getattr(error, "ctx", None), "command_path", "sscc")
+        print_error(f"{error.format_message()} (see {command} --help)")
+    except InputError as error:
+        print_error(str(error))
+    except OSError as error:
+        print_error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except Exception as error:
+        if not isinstance(error, _own_errors()):
+            raise
+        print_error(str(error))
+    return 2
+
+
+def _own_errors() -> tuple[type[Exception], ...]:
+    """Errors that our libraries raise on purpose; imported only when something was raised."""
+    from hw_profiles.profile import ProfileError
+    from phy.errors import FrameError
+    from source_codec.errors import CodecError
+
+    return CodecError, FrameError, ProfileError

@@ -1,0 +1,54 @@
+"""``sscc info``: what a ``.ddm`` file says of itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from source_codec import Codec, read_header
+
+
+def describe(path: Path, codec: Codec | None) -> dict[str, Any]:
+    """The header's fields, and with a codec the bits of every denoising step.
+
+    Raises:
+        CorruptStream: not a ``.ddm`` file, a damaged one, or one of another model.
+    """
+    data = path.read_bytes()
+    header = read_header(data)
+    description = {
+        "name": path.name,
+        "bytes": len(data),
+        "version": header.version,
+        "width": header.width,
+        "height": header.height,
+        "channels": header.channels,
+        "bpsp": 8 * len(data) / (header.width * header.height * header.channels),
+        "order": header.process.order.value,
+        "schedule": header.process.schedule.value,
+        "steps": header.process.steps,
+        "model_id": header.model_id.hex(),
+        "header_bytes": header.header_bytes,
+        "payload_bytes": header.payload_bytes,
+    }
+    if codec is not None:
+        description["step_bits"] = codec.step_bits(data)
+    return description
+
+
+def description_lines(description: dict[str, Any]) -> list[str]:
+    """The description for people: a line per field, then a line per step with its share."""
+    fields = {key: value for key, value in description.items() if key != "step_bits"}
+    width = max(map(len, fields))
+    lines = [
+        f"{key:{width}}  {f'{value:.3f}' if isinstance(value, float) else value}"
+        for key, value in fields.items()
+    ]
+    bits = description.get("step_bits")
+    if bits:
+        lines += ["", "step        bits   share"]
+        lines += [
+            f"{step:4}  {count:10,.0f}  {count / max(sum(bits), 1):6.1%}"
+            for step, count in enumerate(bits, 1)
+        ]
+    return lines

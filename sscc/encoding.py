@@ -1,0 +1,83 @@
+"""``sscc encode``: image files to ``.ddm`` files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from source_codec import Codec, Process, UnsupportedImage
+from sscc.errors import InputError
+from sscc.images import read_images
+from sscc.output import Progress, part_of
+
+SUFFIX = ".ddm"
+
+
+@dataclass(frozen=True)
+class EncodedFile:
+    """A ``.ddm`` file that was written.
+
+    Attributes:
+        name: its name.
+        source: the image file it was made from.
+        bytes: its length.
+        sub_pixels: width x height x channels.
+        seconds: time to encode; of a stack, the mean.
+    """
+
+    name: str
+    source: str
+    bytes: int
+    sub_pixels: int
+    seconds: float
+
+    @property
+    def bpsp(self) -> float:
+        """Bits per sub-pixel."""
+        return 8 * self.bytes / self.sub_pixels
+
+    def to_json(self) -> dict[str, Any]:
+        """The attributes by name."""
+        return asdict(self) | {"bpsp": self.bpsp}
+
+
+def mean_bpsp(files: Sequence[EncodedFile]) -> float:
+    """Bits per sub-pixel of all files together."""
+    return 8 * sum(f.bytes for f in files) / sum(f.sub_pixels for f in files)
+
+
+def encode_files(
+    paths: Sequence[Path], folder: Path, codec: Codec, process: Process, progress: Progress
+) -> list[EncodedFile]:
+    """Encodes image files and stacks into ``folder``.
+
+    Raises:
+        InputError: a file that holds no image the codec takes, or two of the same name.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written: dict[str, EncodedFile] = {}
+    for index, path in enumerate(paths):
+        file = read_images(path)
+        names = [name + SUFFIX for name in file.names]
+        clash = written.keys() & names
+        if clash:
+            name = clash.pop()
+            raise InputError(
+                f"{path}: {name} was already made from {written[name].source}; "
+                "encode them into different folders"
+            )
+        start = time.perf_counter()
+        try:
+            streams = codec.encode_many(
+                file.images, process, part_of(progress, index / len(paths), 1 / len(paths))
+            )
+        except UnsupportedImage as error:
+            raise InputError(f"{path}: {error}") from error
+        seconds = (time.perf_counter() - start) / len(streams)
+        for name, image, stream in zip(names, file.images, streams, strict=True):
+            (folder / name).write_bytes(stream)
+            written[name] = EncodedFile(name, str(path), len(stream), image.size, seconds)
+    return list(written.values())

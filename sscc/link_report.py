@@ -1,0 +1,57 @@
+"""What ``sscc link`` leaves behind: a report for people, the received image, and a plot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flowgraphs.link import LinkReport
+from flowgraphs.link_plot import save_link_plot
+from sscc.images import write_png
+
+_LINES = (
+    # label, key, format, unit
+    ("Pixels exact", "exact", "", ""),
+    ("Failed stage", "stage_failed", "", ""),
+    ("PSNR", "psnr_db", ".2f", "dB"),
+    ("Source bits", "bits", ",", ""),
+    ("Bits per sub-pixel", "bpsp", ".3f", ""),
+    ("Channel uses", "channel_uses", ",", ""),
+    ("Blocks", "blocks", ",", ""),
+    ("Block errors", "block_errors", ",", ""),
+    ("Es/N0", "es_n0_db", ".2f", "dB"),
+    ("Esrc/N0", "esrc_n0_db", ".2f", "dB per source sub-pixel"),
+    ("SNR estimated", "snr_estimated_db", ".2f", "dB"),
+    ("EVM", "evm_db", ".2f", "dB"),
+)
+
+
+def report_lines(report: Mapping[str, Any]) -> list[str]:
+    """One aligned line per figure; figures that do not apply (None) are left out."""
+    width = max(len(label) for label, *_ in _LINES)
+    return [
+        f"{label:{width}}  {_text(report[key], form)} {unit}".rstrip()
+        for label, key, form, unit in _LINES
+        if report[key] is not None
+    ]
+
+
+def write_results(report: LinkReport, folder: Path, stem: str) -> None:
+    """Writes ``STEM-received.png`` if the image is exact, and ``STEM-link.png``, the plot.
+
+    The received image of an earlier run is removed if this one brought none.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    received = folder / f"{stem}-received.png"
+    if report.image is None:
+        received.unlink(missing_ok=True)
+    else:
+        write_png(received, report.image)
+    save_link_plot(report, folder / f"{stem}-link.png")
+
+
+def _text(value: Any, form: str) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "NO"
+    return format(value, form)

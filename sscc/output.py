@@ -1,0 +1,60 @@
+"""What the commands print: results on stdout, progress and errors on stderr."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+Progress = Callable[[float], None]
+
+
+@contextmanager
+def progress_bar(description: str) -> Iterator[Progress]:
+    """A bar on stderr, if that is a terminal, for the time of the block.
+
+    Yields:
+        A function to call with the fraction done, 0 to 1.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), Remaining())
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task(description, total=1.0)
+        yield lambda fraction: bar.update(task, completed=fraction)
+
+
+def part_of(progress: Progress, start: float, share: float) -> Progress:
+    """The progress of a part of the work, which begins at ``start`` and makes up ``share``."""
+    return lambda fraction: progress(start + share * fraction)
+
+
+def print_json(result: Mapping[str, Any]) -> None:
+    """Prints one line of strict JSON; what JSON cannot say (infinity, not a number) is null."""
+    print(json.dumps(_strict(result), allow_nan=False), flush=True)
+
+
+def _strict(value: Any) -> Any:
+    """``value`` in JSON's own types; numpy's scalars and arrays become Python's."""
+    if isinstance(value, Mapping):
+        return {str(key): _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    if hasattr(value, "tolist"):
+        return _strict(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def print_error(message: str) -> None:
+    """Prints a message as one line on stderr."""
+    print("sscc:", " ".join(message.split()), file=sys.stderr, flush=True)
