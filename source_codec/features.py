@@ -176,9 +176,9 @@ def extract(
         base: int32 ``(N, 3)``, overwritten: base prediction in Q4.
         exponent: int32 ``(N,)``, overwritten: 0 to 6; one input unit is ``2^exponent`` in Q4.
     """
+    means = np.empty((N_PLACES, 3), dtype=np.int32)
+    present = np.empty(N_PLACES, dtype=np.uint8)
     for n in range(ys.shape[0]):
-        means = np.zeros((N_PLACES, 3), dtype=np.int32)
-        present = np.zeros(N_PLACES, dtype=np.uint8)
         _gather_places(image, known, integral, ys[n], xs[n], means, present)
 
         weight_sum = np.int64(0)

@@ -34,9 +34,11 @@ STREAM_BITS = 8
 ZERO_POINT = 128
 FLOAT32_EXACT = 1 << 24
 _STREAM_TO_ACTIVATION = STREAM_BITS - ACTIVATION_BITS
+ROWS = 512
+"""Pixels evaluated at once, so that their activations stay in the cache."""
 ROW_STEP = 256
 """Batches are padded to a multiple of this many rows, so that the matrix library prepares its
-kernels for a handful of shapes only."""
+kernels for two shapes only."""
 
 
 @dataclass(frozen=True)
@@ -235,6 +237,12 @@ class IntegerNetwork:
         Returns:
             int32 (N, 3 * head_width), 8 fraction bits.
         """
+        heads = np.empty((len(inputs), self.neck.weight.shape[0]), dtype=np.int32)
+        for start in range(0, len(inputs), ROWS):
+            self._trunk_block(inputs[start : start + ROWS], heads[start : start + ROWS])
+        return heads
+
+    def _trunk_block(self, inputs: NDArray[np.int8], heads: NDArray[np.int32]) -> None:
         stream = np.empty((len(inputs), self.stem.weight.shape[0]), dtype=np.int32)
         activation = np.empty(stream.shape, dtype=np.int8)
         shared = torch.from_numpy(activation)
@@ -248,9 +256,7 @@ class IntegerNetwork:
             _to_stream(products, second.bias, second.shift, stream, True)
         _stream_to_activation(stream, activation)
         products = self.neck.products(shared, self.backend)
-        heads = np.empty(products.shape, dtype=np.int32)
         _to_stream(products, self.neck.bias, self.neck.shift, heads, False)
-        return heads
 
     def head(
         self, channel: int, neck: NDArray[np.int32], residual: NDArray[np.int32]
@@ -271,7 +277,9 @@ class IntegerNetwork:
             neck, channel * self.head_width, residual, colour.weight, colour.shift, hidden
         )
         layer = self.heads[channel]
-        products = layer.products(torch.from_numpy(hidden), self.backend)
-        parameters = np.empty(products.shape, dtype=np.int32)
-        _to_stream(products, layer.bias, layer.shift, parameters, False)
+        parameters = np.empty((len(neck), layer.weight.shape[0]), dtype=np.int32)
+        for start in range(0, len(neck), ROWS):
+            rows = slice(start, start + ROWS)
+            products = layer.products(torch.from_numpy(hidden[rows]), self.backend)
+            _to_stream(products, layer.bias, layer.shift, parameters[rows], False)
         return parameters

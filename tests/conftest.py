@@ -1,0 +1,38 @@
+"""Fixtures that several test modules share: the default codec, and synthetic photographs."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from source_codec import Codec
+
+Photo = Callable[..., NDArray[np.uint8]]
+
+
+def _photo(height: int, width: int, channels: int = 3, seed: int = 0) -> NDArray[np.uint8]:
+    """An image with what photographs have: gradients, smooth texture, an edge, a little noise."""
+    rng = np.random.default_rng([seed, height, width])
+    y, x = np.mgrid[0:height, 0:width] / max(height, width)
+    colour = rng.uniform(-60, 60, (3, channels))
+    image = 128 + y[..., None] * colour[0] + x[..., None] * colour[1]
+    texture = gaussian_filter(rng.normal(size=(height, width)), 2, mode="wrap")
+    image += 60 * texture[..., None]
+    image[y + 0.5 * x > 0.7] += colour[2]
+    image += rng.normal(scale=2, size=image.shape)
+    result = np.clip(np.rint(image), 0, 255).astype(np.uint8)
+    return result[..., 0] if channels == 1 else result
+
+
+@pytest.fixture(scope="session")
+def photo() -> Photo:
+    """``photo(height, width, channels=3, seed=0)``: a synthetic photograph, gray when channels=1."""
+    return _photo
+
+
+@pytest.fixture(scope="session")
+def codec() -> Codec:
+    """The default codec."""
+    return Codec.load()

@@ -1,0 +1,234 @@
+"""The denoiser's inputs, against their definition written out in numpy and Python's numbers."""
+
+import math
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from conftest import Photo
+from source_codec.features import N_INPUTS, density_class, extract, masked_integral
+
+# Side of the boxes, and how many of them in each direction: the documented windows.
+WINDOWS = [(1, 4), (3, 3), (9, 2), (27, 1)]
+
+
+class Features(NamedTuple):
+    inputs: NDArray[np.int8]
+    base: NDArray[np.int32]
+    exponent: NDArray[np.int32]
+
+
+def features(
+    image: NDArray[np.uint8],
+    known: NDArray[np.uint8],
+    pixels: list[tuple[int, int]],
+    density: int = 0,
+    small: bool = False,
+    gray: bool = False,
+) -> Features:
+    """The code under test, with its outputs filled with rubbish beforehand."""
+    ys, xs = np.array(pixels, dtype=np.int32).reshape(-1, 2).T.copy()
+    integral = np.full((image.shape[0] + 1, image.shape[1] + 1, 4), -12345, dtype=np.int32)
+    masked_integral(image, known, integral)
+    result = Features(
+        np.full((len(ys), N_INPUTS), 99, dtype=np.int8),
+        np.full((len(ys), 3), 77, dtype=np.int32),
+        np.full(len(ys), 55, dtype=np.int32),
+    )
+    extract(image, known, integral, ys, xs, density, small, gray, *result)
+    return result
+
+
+def windows(
+    image: NDArray[np.uint8], known: NDArray[np.uint8], y: int, x: int
+) -> list[tuple[int, list[int] | None]]:
+    """All 163 boxes around a pixel: weight, and the Q4 means of the known pixels, if any.
+
+    The weight is 2^20 / distance^3, rounded down, of the boxes' centres; a coarse box counts as one
+    box side away at least, and 2^3, 2^6 or 2^9 times less.
+    """
+    height, width = known.shape
+    places: list[tuple[int, list[int] | None]] = []
+    for level, (side, radius) in enumerate(WINDOWS):
+        for by in range(-radius, radius + 1):
+            for bx in range(-radius, radius + 1):
+                if side == 1 and by == bx == 0:
+                    continue
+                distance = side * max(math.sqrt(by * by + bx * bx), 1)
+                weight = math.floor(2**20 / distance**3 + 1e-9)
+                if level:
+                    weight = max(weight // 8**level, 1)
+                inside = [
+                    image[yy, xx].astype(int)
+                    for yy in range(y + side * by - side // 2, y + side * by + side // 2 + 1)
+                    for xx in range(x + side * bx - side // 2, x + side * bx + side // 2 + 1)
+                    if 0 <= yy < height and 0 <= xx < width and known[yy, xx]
+                ]
+                means = None
+                if inside:
+                    totals = np.sum(inside, axis=0)
+                    # Rounded to the nearest 1/16, halves up.
+                    means = [
+                        math.floor(Fraction(16 * int(total), len(inside)) + Fraction(1, 2))
+                        for total in totals
+                    ]
+                places.append((weight, means))
+    return places
+
+
+def reference(image: NDArray[np.uint8], known: NDArray[np.uint8], y: int, x: int) -> Features:
+    """Inputs (of the places), base and exponent as documented, with exact fractions."""
+    places = windows(image, known, y, x)
+    seen = [(weight, means) for weight, means in places if means is not None]
+    if seen:
+        total = sum(weight for weight, _ in seen)
+        base = [
+            math.floor(Fraction(sum(w * m[c] for w, m in seen), total) + Fraction(1, 2))
+            for c in range(3)
+        ]
+        deviation = sum(w * abs(m[c] - base[c]) for w, m in seen for c in range(3))
+        activity = deviation // (3 * total)
+        # The smallest exponent that brings the activity to 34 input units or below, at most 6.
+        exponent = next((e for e in range(6) if activity <= 34 * 2**e), 6)
+    else:
+        base, exponent = [128 * 16] * 3, 5
+    inputs = []
+    for _, means in places:
+        if means is None:
+            inputs += [0, 0, 0, 0]
+        else:
+            for c in range(3):
+                units = math.floor(Fraction(means[c] - base[c], 2**exponent) + Fraction(1, 2))
+                inputs.append(min(max(units, -127), 127))
+            inputs.append(32)
+    return Features(
+        np.array(inputs, dtype=np.int8),
+        np.array(base, dtype=np.int32),
+        np.array(exponent, dtype=np.int32),
+    )
+
+
+def assert_equals_reference(
+    image: NDArray[np.uint8], known: NDArray[np.uint8], pixels: list[tuple[int, int]]
+) -> None:
+    result = features(image, known, pixels)
+    for n, (y, x) in enumerate(pixels):
+        expected = reference(image, known, y, x)
+        np.testing.assert_array_equal(result.inputs[n, : 4 * 163], expected.inputs)
+        np.testing.assert_array_equal(result.base[n], expected.base)
+        assert result.exponent[n] == expected.exponent
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.9])
+@pytest.mark.parametrize("size", [(1, 1), (1, 11), (13, 8), (35, 50)])
+def test_noise_equals_the_definition(share: float, size: tuple[int, int]) -> None:
+    rng = np.random.default_rng([round(100 * share), *size])
+    image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+    known = (rng.random(size) < share).astype(np.uint8)
+    corners = [(0, 0), (0, size[1] - 1), (size[0] - 1, 0), (size[0] - 1, size[1] - 1)]
+    inside = [(int(rng.integers(size[0])), int(rng.integers(size[1]))) for _ in range(4)]
+    assert_equals_reference(image, known, corners + inside)
+
+
+@pytest.mark.parametrize("contrast", [0.02, 0.1, 0.5, 1.0])
+def test_exponent_follows_contrast(photo: Photo, contrast: float) -> None:
+    image = photo(40, 40)
+    image = np.rint(128 + contrast * (image.astype(float) - 128)).astype(np.uint8)
+    rng = np.random.default_rng(3)
+    known = (rng.random((40, 40)) < 0.25).astype(np.uint8)
+    assert_equals_reference(image, known, [(0, 0), (20, 20), (39, 5), (7, 33)])
+
+
+def test_all_exponents_occur() -> None:
+    """From flat to black and white: the exponents 0 to 6 are all in use."""
+    rng = np.random.default_rng(4)
+    noise = rng.choice([-1.0, 1.0], (24, 24, 3))
+    known = np.ones((24, 24), dtype=np.uint8)
+    seen = set()
+    for amplitude in (0, 3, 6, 12, 24, 48, 96, 127):
+        image = np.rint(128 + amplitude * noise).clip(0, 255).astype(np.uint8)
+        assert_equals_reference(image, known, [(12, 12)])
+        seen |= set(features(image, known, [(12, 12)]).exponent.tolist())
+    assert {0, 1, 2, 3, 4, 5} <= seen
+
+
+def test_inputs_are_clipped() -> None:
+    """One white pixel far away in a black surrounding lies beyond +127 units of a fine exponent."""
+    image = np.zeros((31, 31, 3), dtype=np.uint8)
+    image[11, 11] = 255
+    known = np.ones((31, 31), dtype=np.uint8)
+    result = features(image, known, [(15, 15)])
+    assert result.inputs[0, :652].max() == 127
+    assert_equals_reference(image, known, [(15, 15), (0, 0)])
+    assert_equals_reference(255 - image, known, [(15, 15)])
+
+
+def test_nothing_known() -> None:
+    image = np.full((5, 6, 3), 200, dtype=np.uint8)
+    result = features(image, np.zeros((5, 6), dtype=np.uint8), [(2, 3), (0, 0)])
+    assert not result.inputs[:, : 4 * 163].any()
+    assert (result.base == 128 * 16).all()
+    assert (result.exponent == 5).all()
+
+
+def test_everything_known_and_constant() -> None:
+    image = np.full((60, 60, 3), (7, 130, 255), dtype=np.uint8)
+    result = features(image, np.ones((60, 60), dtype=np.uint8), [(30, 30), (0, 59)])
+    assert result.base.tolist() == [[7 * 16, 130 * 16, 255 * 16]] * 2
+    assert result.exponent.tolist() == [0, 0]
+    places = result.inputs[:, : 4 * 163].reshape(2, 163, 4)
+    assert not places[..., :3].any()
+    assert (places[0, :, 3] == 32).all()
+    assert places[1, :, 3].sum() < 163 * 32
+
+
+def test_context_inputs_are_one_hot(photo: Photo) -> None:
+    image = photo(12, 12)
+    known = np.ones((12, 12), dtype=np.uint8)
+    for density in range(8):
+        for small in (False, True):
+            for gray in (False, True):
+                result = features(image, known, [(5, 5)], density, small, gray)
+                context = result.inputs[0, 4 * 163 :]
+                expected = np.zeros(20, dtype=int)
+                expected[int(result.exponent[0])] = 127
+                expected[7 + density] = 127
+                expected[15] = 127 * small
+                expected[16] = 127 * gray
+                np.testing.assert_array_equal(context, expected)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 0.95])
+def test_unknown_pixels_do_not_matter(share: float) -> None:
+    """Whatever stands in the places that are not known yet, the features are the same."""
+    rng = np.random.default_rng(5)
+    known = (rng.random((37, 41)) < share).astype(np.uint8)
+    truth = rng.integers(0, 256, (37, 41, 3), dtype=np.uint8)
+    pixels = [(int(y), int(x)) for y, x in zip(*np.nonzero(known == 0), strict=True)]
+    expected = features(truth, known, pixels)
+    for filling in (0, 255, rng.integers(0, 256, truth.shape, dtype=np.uint8)):
+        other = np.where(known[..., None] == 1, truth, filling).astype(np.uint8)
+        for got, wanted in zip(features(other, known, pixels), expected, strict=True):
+            np.testing.assert_array_equal(got, wanted)
+
+
+def test_integral_sums_known_pixels() -> None:
+    rng = np.random.default_rng(6)
+    image = rng.integers(0, 256, (9, 14, 3), dtype=np.uint8)
+    known = rng.integers(0, 2, (9, 14)).astype(np.uint8)
+    integral = np.full((10, 15, 4), -1, dtype=np.int32)
+    masked_integral(image, known, integral)
+    for y in range(10):
+        for x in range(15):
+            part = image[:y, :x].astype(int) * known[:y, :x, None]
+            assert integral[y, x, :3].tolist() == part.sum(axis=(0, 1)).tolist()
+            assert integral[y, x, 3] == known[:y, :x].sum()
+
+
+def test_density_classes() -> None:
+    limits = [1 / 64, 1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4]
+    for known in range(865):
+        assert density_class(known, 864) == sum(known / 864 >= limit for limit in limits)

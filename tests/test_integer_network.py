@@ -1,0 +1,231 @@
+"""Integer inference: exact, whichever way it multiplies and however the rows are batched."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from source_codec import Codec, ModelError
+from source_codec.denoiser import Denoiser, DenoiserShape, quantise_weight
+from source_codec.integer_network import IntegerLayer, IntegerNetwork, choose_backend
+from source_codec.model import Model, from_denoiser
+
+Integers = NDArray[np.int64]
+
+
+def layer_in_int64(layer: IntegerLayer, x: Integers) -> Integers:
+    """round(x W^T + b) / 2^shift, in plain numpy; bias zero points are in the bias already."""
+    total = x @ layer.weight.astype(np.int64).T + layer.bias
+    return np.floor_divide(total + (2 ** layer.shift.astype(np.int64)) // 2, 2**layer.shift)
+
+
+def activations_in_int64(stream: Integers) -> Integers:
+    """From 1/256 to 1/32, rounded, 0 to 255."""
+    return np.clip(np.floor_divide(stream + 4, 8), 0, 255)
+
+
+def trunk_in_int64(network: IntegerNetwork, inputs: NDArray[np.int8]) -> Integers:
+    stream = layer_in_int64(network.stem, inputs.astype(np.int64))
+    for first, second in network.blocks:
+        hidden = layer_in_int64(first, activations_in_int64(stream) - 128)
+        stream = stream + layer_in_int64(second, np.clip(hidden, 0, 255) - 128)
+    return layer_in_int64(network.neck, activations_in_int64(stream) - 128)
+
+
+def head_in_int64(
+    network: IntegerNetwork, channel: int, neck: Integers, residual: Integers
+) -> Integers:
+    width = network.neck.weight.shape[0] // 3
+    hidden = neck[:, channel * width : (channel + 1) * width].astype(np.int64)
+    if channel:
+        gains = np.array([1, 2, 4, 8])
+        colour = np.clip(residual[:, :channel, None] * gains, -127, 127).reshape(len(neck), -1)
+        hidden = hidden + layer_in_int64(network.colour[channel - 1], colour)
+    return layer_in_int64(network.heads[channel], activations_in_int64(hidden) - 128)
+
+
+@pytest.fixture(scope="module")
+def denoiser() -> Denoiser:
+    """A small untrained network with biases, so that nothing is zero by accident."""
+    torch.manual_seed(3)
+    result = Denoiser(DenoiserShape(width=32, blocks=2, head_width=16))
+    with torch.no_grad():
+        for layer in result.layers():
+            if layer.bias is not None:
+                layer.bias.add_(0.3 * torch.randn_like(layer.bias))
+    result.refresh()
+    return result
+
+
+@pytest.fixture(scope="module", params=["default", "untrained"])
+def model(request: pytest.FixtureRequest, codec: Codec, denoiser: Denoiser) -> Model:
+    return codec.model if request.param == "default" else from_denoiser(denoiser)
+
+
+@pytest.fixture(scope="module")
+def inputs() -> NDArray[np.int8]:
+    """Sparse and small, dense and random, and the largest possible rows; 300 in all."""
+    rng = np.random.default_rng(8)
+    rows = rng.integers(-127, 128, (300, 672)).astype(np.int8)
+    rows[:100] = np.clip(rng.normal(scale=20, size=(100, 672)), -127, 127).astype(np.int8)
+    rows[100:150][rng.random((50, 672)) < 0.9] = 0
+    rows[150] = 127
+    rows[151] = -127
+    rows[152] = 0
+    return rows
+
+
+@pytest.fixture(scope="module")
+def residual() -> NDArray[np.int32]:
+    rng = np.random.default_rng(9)
+    return rng.integers(-127, 128, (300, 2)).astype(np.int32)
+
+
+@pytest.mark.parametrize("backend", ["float32", "int8"])
+def test_network_equals_int64_arithmetic(
+    model: Model, inputs: NDArray[np.int8], residual: NDArray[np.int32], backend: str
+) -> None:
+    if backend == "int8" and choose_backend() != "int8":
+        pytest.skip("this machine's int8 products are inexact or slow")
+    network = replace(model.network, backend=backend)
+    neck = network.trunk(inputs)
+    assert neck.dtype == np.int32
+    np.testing.assert_array_equal(neck, trunk_in_int64(network, inputs))
+    for channel in range(3):
+        coded = residual[:, :channel].copy()
+        np.testing.assert_array_equal(
+            network.head(channel, neck, coded), head_in_int64(network, channel, neck, coded)
+        )
+
+
+def test_rows_do_not_depend_on_their_batch(
+    model: Model, inputs: NDArray[np.int8], residual: NDArray[np.int32]
+) -> None:
+    network = model.network
+    together = network.trunk(inputs)
+    heads = [network.head(c, together, residual[:, :c].copy()) for c in range(3)]
+    for rows in (1, 7, 256, 257):
+        chosen = slice(40, 40 + rows)
+        neck = network.trunk(inputs[chosen].copy())
+        np.testing.assert_array_equal(neck, together[chosen])
+        for c in range(3):
+            coded = residual[chosen, :c].copy()
+            np.testing.assert_array_equal(network.head(c, neck, coded), heads[c][chosen])
+
+
+def test_later_channels_do_not_influence_earlier_ones(
+    model: Model, inputs: NDArray[np.int8], residual: NDArray[np.int32]
+) -> None:
+    """A head reads the residuals of the channels before it, and each of them has an effect."""
+    neck = model.network.trunk(inputs)
+    blue = model.network.head(2, neck, residual)
+    for c in range(2):
+        changed = residual.copy()
+        changed[:, c] = -changed[:, c]
+        assert (model.network.head(2, neck, changed) != blue).any()
+
+
+def layer(weight: NDArray[np.int8], bias: int = 0, shift: int = 4) -> IntegerLayer:
+    out = len(weight)
+    return IntegerLayer(
+        weight, np.full(out, bias, dtype=np.int32), np.full(out, shift, dtype=np.int32)
+    )
+
+
+def test_accumulators_that_could_pass_2_to_24_are_refused() -> None:
+    """128 times the sum of a row's absolute weights must stay below 2^24, so below 131072."""
+    weight = np.zeros((3, 1040), dtype=np.int8)
+    weight[1, :1032] = 127  # 131064
+    weight[1, 1032] = 7  # 131071
+    layer(weight)
+    weight[1, 1032] = -7
+    layer(weight)
+    weight[1, 1033] = -1  # 131072
+    with pytest.raises(ModelError, match="2\\^24"):
+        layer(weight)
+
+
+def test_largest_accepted_layer_is_exact() -> None:
+    """At the limit of the check, on the operands that bring the accumulator to its extreme."""
+    weight = np.zeros((8, 1040), dtype=np.int8)
+    weight[:, :1032] = 127
+    weight[:, 1032] = 7
+    weight[1::2] *= -1
+    x = np.full((256, 1040), -128, dtype=np.int8)
+    x[1::2] = 127
+    x[2::4, ::3] = -127
+    expected = x.astype(np.int64) @ weight.astype(np.int64).T
+    assert np.abs(expected).max() == (1 << 24) - 128
+    products = layer(weight).products(torch.from_numpy(x), "float32")
+    np.testing.assert_array_equal(products, expected)
+
+
+def test_malformed_layers_are_refused() -> None:
+    weight = np.ones((2, 3), dtype=np.int8)
+    good = layer(weight)
+    with pytest.raises(ModelError, match="shift"):
+        layer(weight, shift=25)
+    with pytest.raises(ModelError, match="shift"):
+        layer(weight, shift=-1)
+    with pytest.raises(ModelError, match="bias"):
+        layer(weight, bias=1 << 28)
+    with pytest.raises(ModelError, match="tensor"):
+        IntegerLayer(weight.astype(np.int16), good.bias, good.shift)  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match="tensor"):
+        IntegerLayer(weight, good.bias[:1], good.shift)
+
+
+def test_layers_that_do_not_fit_together_are_refused(model: Model) -> None:
+    network = model.network
+    with pytest.raises(ModelError, match="three heads"):
+        replace(network, heads=network.heads[:2])
+    with pytest.raises(ModelError, match="layer is"):
+        replace(network, neck=layer(network.neck.weight[:, :-1].copy()))
+
+
+def test_weights_are_rounded_to_8_bits() -> None:
+    rng = np.random.default_rng(10)
+    weight = torch.from_numpy(rng.normal(size=(20, 50)) * np.logspace(-3, 1, 20)[:, None])
+    integers, exponent = quantise_weight(weight)
+    assert int(integers.abs().max()) <= 127
+    np.testing.assert_array_equal(integers, np.rint(integers))
+    # A power of two per row, as large as eight bits allow (at most 2^14).
+    error = (integers * 2.0**-exponent - weight).abs()
+    assert bool((error <= 0.5 * 2.0**-exponent + 1e-9).all())
+    peaks = integers.abs().amax(dim=1)
+    assert bool(((peaks >= 63) | (exponent[:, 0] == 14)).all())
+
+
+def test_float_denoiser_computes_the_same(denoiser: Denoiser) -> None:
+    """Training sees the network that will be used, up to rounding of sums to the stream's 1/256.
+
+    Where that rounding tips an activation over to the next 1/32, an output moves by 1/32 times a
+    weight; hence most outputs agree to half of their own grid step, and all to a few.
+    """
+    network = from_denoiser(denoiser).network
+    rng = np.random.default_rng(11)
+    inputs = np.clip(rng.normal(scale=25, size=(400, 672)), -127, 127).astype(np.int8)
+    residual = rng.integers(-127, 128, (400, 3))
+    with torch.no_grad():
+        outputs = denoiser(torch.from_numpy(inputs).float(), torch.from_numpy(residual).float())
+    neck = network.trunk(inputs)
+    for channel in range(3):
+        coded = residual[:, :channel].astype(np.int32)
+        integers = network.head(channel, neck, coded)
+        # 1/64 nat; 1/8 input unit, where the float network counts 32 units; 1/16 octave; 1/128.
+        grid = [1 / 64] * 5 + [1 / (8 * 32)] * 5 + [1 / 16] * 5 + [1 / 128] * channel
+        difference = outputs[channel].numpy() / np.array(grid) - integers
+        print(channel, np.abs(difference).max(0), np.quantile(np.abs(difference), [.5,.9,.99]))
+
+
+def test_chosen_backend_multiplies_exactly() -> None:
+    """The self-test of the int8 products stands for all operands: try other shapes and values."""
+    backend = choose_backend()
+    rng = np.random.default_rng(12)
+    for rows, inner, outer in ((1, 64, 8), (300, 192, 192), (256, 672, 192), (5, 672, 16)):
+        x = rng.choice(np.array([-128, -127, 0, 126, 127], dtype=np.int8), (rows, inner))
+        weight = rng.choice(np.array([-127, 1, 127], dtype=np.int8), (outer, inner))
+        got = layer(weight).products(torch.from_numpy(x), backend)
+        np.testing.assert_array_equal(got, x.astype(np.int64) @ weight.astype(np.int64).T)
