@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from source_codec.errors import CorruptStream, UnsupportedStream
 from source_codec.features import SMALL_PIXELS
 from source_codec.order import Order
-from source_codec.reverse_coding import Process
+from source_codec.reverse_coding import LEAST_BITS_PER_VALUE, Process
 from source_codec.schedule import MAX_STEPS, Schedule
 
 MAGIC = b"\xddM"
@@ -46,9 +46,6 @@ DEFAULT_PROCESS = Process()
 _GRAY, _SQUARE, _PROCESS, _SMALL = 1, 2, 4, 8
 _ORDERS = list(Order)
 _SCHEDULES = list(Schedule)
-# A value costs at least the range coder's share of the uniform floor: two tables of which each
-# leaves 15/16 of 2^-12 to the other entries. A payload shorter than half of that is no image.
-_LEAST_BITS_PER_VALUE = 2.0**-12
 
 
 @dataclass(frozen=True)
@@ -193,7 +190,7 @@ def read_header(data: bytes) -> Header:
     if zlib.crc32(front + back).to_bytes(4, "little")[:check_bytes] != check:
         raise CorruptStream("the stream is damaged: its check does not match")
     channels = 1 if flags & _GRAY else 3
-    if 8 * payload_bytes < int(width * height * channels * _LEAST_BITS_PER_VALUE) - 64:
+    if 8 * payload_bytes < int(width * height * channels * LEAST_BITS_PER_VALUE) - 64:
         raise CorruptStream("the payload is too short for the image size")
     return Header(
         version,

@@ -13,6 +13,7 @@ divides by 2^24, so the coder's probabilities are these integers exactly.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -101,8 +102,7 @@ class MixtureTables:
         )
 
 
-@dataclass(frozen=True)
-class Mixture:
+class Mixture(NamedTuple):
     """Mixtures of logistics of N sub-pixels, in integers.
 
     Attributes:
@@ -116,6 +116,12 @@ class Mixture:
     centre: NDArray[np.int32]
     inverse_scale: NDArray[np.int32]
     logistic: NDArray[np.int32]
+
+    def rows(self, span: slice) -> Mixture:
+        """The mixtures of some of the sub-pixels."""
+        return Mixture(
+            self.weight[span], self.centre[span], self.inverse_scale[span], self.logistic
+        )
 
 
 @njit(cache=True, nogil=True)
@@ -184,11 +190,7 @@ def mixture(
         temperature: calibration, in 1/16 octave, -16 to 16; positive widens.
         tables: the model's tables.
     """
-    shape = (parameters.shape[0], N_MIXTURES)
-    result = Mixture(
-        np.empty(shape, np.int32), np.empty(shape, np.int32), np.empty(shape, np.int32),
-        tables.logistic,
-    )  # fmt: skip
+    weight, centre, inverse_scale = np.empty((3, len(parameters), N_MIXTURES), dtype=np.int32)
     _mixture(
         parameters,
         base,
@@ -198,86 +200,60 @@ def mixture(
         tables.temperature,
         tables.exponential,
         tables.inverse_scale,
-        result.weight,
-        result.centre,
-        result.inverse_scale,
+        weight,
+        centre,
+        inverse_scale,
     )
-    return result
+    return Mixture(weight, centre, inverse_scale, tables.logistic)
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _cdf(
-    value: int,
-    weight: NDArray[np.int32],
-    centre: NDArray[np.int32],
-    inverse: NDArray[np.int32],
-    logistic: NDArray[np.int32],
-) -> np.int64:
-    """Probability, in 2^-32, of all values below ``value`` (1 to 255)."""
+def _cdf(m: Mixture, n: int, value: int) -> np.int64:
+    """Probability, in 2^-32, of all values below ``value`` (1 to 255) under the n-th mixture."""
     edge = (value << _LEVEL_BITS) - (1 << (_LEVEL_BITS - 1))
     total = np.int64(0)
     for i in range(N_MIXTURES):
-        z = (np.int64(edge - centre[i]) * inverse[i]) >> _INVERSE_BITS
+        z = (np.int64(edge - m.centre[n, i]) * m.inverse_scale[n, i]) >> _INVERSE_BITS
         z = min(max(z, -_Z_LIMIT), _Z_LIMIT - 1) + _Z_LIMIT
         cell = z >> _Z_STEP_BITS
         fraction = z & ((1 << _Z_STEP_BITS) - 1)
-        low = np.int64(logistic[cell])
-        total += weight[i] * (low + (((logistic[cell + 1] - low) * fraction) >> _Z_STEP_BITS))
+        low = np.int64(m.logistic[cell])
+        slope = m.logistic[cell + 1] - low
+        total += m.weight[n, i] * (low + ((slope * fraction) >> _Z_STEP_BITS))
     return total >> (_LOGISTIC_BITS + _WEIGHT_BITS - _CDF_BITS)
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _high_upto(
-    h: int,
-    weight: NDArray[np.int32],
-    centre: NDArray[np.int32],
-    inverse: NDArray[np.int32],
-    logistic: NDArray[np.int32],
-) -> np.int64:
+def _high_upto(m: Mixture, n: int, h: int) -> np.int64:
     """Sum of the first h entries of the table of high halves."""
     if h == 0:
         return np.int64(0)
     if h == HALF_VALUES:
         return np.int64(TABLE_TOTAL)
-    cdf = _cdf(HALF_VALUES * h, weight, centre, inverse, logistic)
+    cdf = _cdf(m, n, HALF_VALUES * h)
     return ((cdf * (TABLE_TOTAL - _FLOOR)) >> _CDF_BITS) + h * (_FLOOR // HALF_VALUES)
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _span(
-    high: int,
-    weight: NDArray[np.int32],
-    centre: NDArray[np.int32],
-    inverse: NDArray[np.int32],
-    logistic: NDArray[np.int32],
-) -> tuple[np.int64, np.int64]:
+def _span(m: Mixture, n: int, high: int) -> tuple[np.int64, np.int64]:
     """Probability of all values below those with this high half, and of these values."""
     first = HALF_VALUES * high
-    start = _cdf(first, weight, centre, inverse, logistic) if first else np.int64(0)
+    start = _cdf(m, n, first) if first else np.int64(0)
     end = np.int64(1) << _CDF_BITS
     if first + HALF_VALUES < 256:
-        end = _cdf(first + HALF_VALUES, weight, centre, inverse, logistic)
+        end = _cdf(m, n, first + HALF_VALUES)
     return start, end - start
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _low_upto(
-    h: int,
-    high: int,
-    start: np.int64,
-    span: np.int64,
-    weight: NDArray[np.int32],
-    centre: NDArray[np.int32],
-    inverse: NDArray[np.int32],
-    logistic: NDArray[np.int32],
-) -> np.int64:
+def _low_upto(m: Mixture, n: int, high: int, start: np.int64, span: np.int64, h: int) -> np.int64:
     """Sum of the first h entries of the table of low halves, given the high half."""
     if h == 0:
         return np.int64(0)
     if h == HALF_VALUES:
         return np.int64(TABLE_TOTAL)
     if span > 0:
-        share = _cdf(HALF_VALUES * high + h, weight, centre, inverse, logistic) - start
+        share = _cdf(m, n, HALF_VALUES * high + h) - start
         upto = (share * (TABLE_TOTAL - _FLOOR)) // span
     else:
         upto = (np.int64(h) * (TABLE_TOTAL - _FLOOR)) >> 4
@@ -285,75 +261,52 @@ def _low_upto(
 
 
 @njit(cache=True, nogil=True)
-def _high_tables(
-    weight: NDArray[np.int32],
-    centre: NDArray[np.int32],
-    inverse: NDArray[np.int32],
-    logistic: NDArray[np.int32],
-    out: NDArray[np.float32],
-) -> None:
-    for n in range(weight.shape[0]):
+def _high_tables(m: Mixture, out: NDArray[np.float32]) -> None:
+    for n in range(out.shape[0]):
         below = np.int64(0)
         for h in range(HALF_VALUES):
-            upto = _high_upto(h + 1, weight[n], centre[n], inverse[n], logistic)
+            upto = _high_upto(m, n, h + 1)
             out[n, h] = upto - below
             below = upto
 
 
 @njit(cache=True, nogil=True)
-def _low_tables(
-    weight: NDArray[np.int32],
-    centre: NDArray[np.int32],
-    inverse: NDArray[np.int32],
-    logistic: NDArray[np.int32],
-    high: NDArray[np.int32],
-    out: NDArray[np.float32],
-) -> None:
-    for n in range(weight.shape[0]):
-        start, span = _span(high[n], weight[n], centre[n], inverse[n], logistic)
+def _low_tables(m: Mixture, high: NDArray[np.int32], out: NDArray[np.float32]) -> None:
+    for n in range(out.shape[0]):
+        start, span = _span(m, n, high[n])
         below = np.int64(0)
         for h in range(HALF_VALUES):
-            upto = _low_upto(
-                h + 1, high[n], start, span, weight[n], centre[n], inverse[n], logistic
-            )
+            upto = _low_upto(m, n, high[n], start, span, h + 1)
             out[n, h] = upto - below
             below = upto
 
 
 @njit(cache=True, nogil=True)
-def _entries(
-    weight: NDArray[np.int32],
-    centre: NDArray[np.int32],
-    inverse: NDArray[np.int32],
-    logistic: NDArray[np.int32],
-    values: NDArray[np.int32],
-    out: NDArray[np.int64],
-) -> None:
-    for n in range(weight.shape[0]):
-        w, c, s = weight[n], centre[n], inverse[n]
+def _entries(m: Mixture, values: NDArray[np.int32], out: NDArray[np.int64]) -> None:
+    for n in range(out.shape[0]):
         high, low = values[n] // HALF_VALUES, values[n] % HALF_VALUES
-        out[n, 0] = _high_upto(high + 1, w, c, s, logistic) - _high_upto(high, w, c, s, logistic)
-        start, span = _span(high, w, c, s, logistic)
-        out[n, 1] = _low_upto(low + 1, high, start, span, w, c, s, logistic)
-        out[n, 1] -= _low_upto(low, high, start, span, w, c, s, logistic)
+        out[n, 0] = _high_upto(m, n, high + 1) - _high_upto(m, n, high)
+        start, span = _span(m, n, high)
+        out[n, 1] = _low_upto(m, n, high, start, span, low + 1)
+        out[n, 1] -= _low_upto(m, n, high, start, span, low)
 
 
 def high_tables(m: Mixture) -> NDArray[np.float32]:
     """Tables of the high four bits: float32 (N, 16), integers that sum to ``TABLE_TOTAL``."""
     out = np.empty((m.weight.shape[0], HALF_VALUES), dtype=np.float32)
-    _high_tables(m.weight, m.centre, m.inverse_scale, m.logistic, out)
+    _high_tables(m, out)
     return out
 
 
 def low_tables(m: Mixture, high: NDArray[np.int32]) -> NDArray[np.float32]:
     """Tables of the low four bits given the high ones (N,): as :func:`high_tables`."""
     out = np.empty((m.weight.shape[0], HALF_VALUES), dtype=np.float32)
-    _low_tables(m.weight, m.centre, m.inverse_scale, m.logistic, high, out)
+    _low_tables(m, high, out)
     return out
 
 
 def code_length(m: Mixture, values: NDArray[np.int32]) -> float:
     """Bits that the range coder takes for values (N,) under distributions (N,)."""
     entries = np.empty((len(values), 2), dtype=np.int64)
-    _entries(m.weight, m.centre, m.inverse_scale, m.logistic, values, entries)
+    _entries(m, values, entries)
     return float(24 * entries.size - np.log2(entries + 1.0).sum())

@@ -37,6 +37,9 @@ from source_codec.workers import Workers
 CHUNK = 1 << 11
 """Pixels of one image coded from one evaluation at most; larger steps are coded chunk by chunk
 (all from the same known pixels). Part of the stream format."""
+LEAST_BITS_PER_VALUE = 2.0**-12
+"""Less than any value costs: each of its two tables leaves 15/16 of 2^-12 to the other entries."""
+_READ_AHEAD_BITS = 128  # more than the range decoder holds beyond what it has used
 _queue = constriction.stream.queue
 # constriction's extension classes carry no type information.
 RangeEncoder: TypeAlias = Any
@@ -304,8 +307,9 @@ def _decode_block(
         for unit in evaluation.units:
             rows = unit.rows
             high[rows] = coders[unit.image].decode(_CATEGORICAL, table[rows])
-            part = Mixture(m.weight[rows], m.centre[rows], m.inverse_scale[rows], m.logistic)
-            low[rows] = coders[unit.image].decode(_CATEGORICAL, low_tables(part, high[rows]))
+            low[rows] = coders[unit.image].decode(
+                _CATEGORICAL, low_tables(m.rows(rows), high[rows])
+            )
         values = HALF_VALUES * high + low
         pixels[:, channel] = values
         if channel < 2:
@@ -344,6 +348,7 @@ def decode_images(
         coders.append(_queue.RangeDecoder(words))
     images = np.zeros((len(payloads), height, width, 3), dtype=np.uint8)
     context = Context(model, images, gray)
+    left = height * width
     for step in steps_of(process, height, width):
         context.begin_step()
         work = workers.map(partial(context.evaluate, step), blocks_of(step, len(images)))
@@ -353,6 +358,11 @@ def decode_images(
             except AssertionError as error:
                 raise CorruptStream("the payload is not a valid range-coder stream") from error
         context.end_step(step)
+        left -= len(step.ys)
+        if left * context.channels * LEAST_BITS_PER_VALUE > _READ_AHEAD_BITS and any(
+            coder.maybe_exhausted() for coder in coders
+        ):
+            raise CorruptStream("the payload ends before the image does")
         yield images, context.known
     if not all(coder.maybe_exhausted() for coder in coders):
         raise CorruptStream("the payload is longer than the image")
