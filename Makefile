@@ -26,7 +26,7 @@ demo: setup
 		--channel rayleigh --doppler 50 --snr 15 --mcs qpsk-1/2 --seed 1 --output out
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadscope
 
 lint: setup
 	$(BIN)/ruff check .
