@@ -19,7 +19,7 @@ from source_codec.logistic_mixture import code_length, mixture
 from source_codec.model import Model
 from source_codec.reverse_coding import Context, Process, blocks_of, input_units, steps_of
 
-CANDIDATES = range(-6, 7)
+CANDIDATES = range(-8, 13)
 """Temperatures tried, in 1/16 octave."""
 
 

@@ -117,12 +117,6 @@ class Mixture(NamedTuple):
     inverse_scale: NDArray[np.int32]
     logistic: NDArray[np.int32]
 
-    def rows(self, span: slice) -> Mixture:
-        """The mixtures of some of the sub-pixels."""
-        return Mixture(
-            self.weight[span], self.centre[span], self.inverse_scale[span], self.logistic
-        )
-
 
 @njit(cache=True, nogil=True)
 def _mixture(

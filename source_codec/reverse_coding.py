@@ -301,15 +301,13 @@ def _decode_block(
     pixels = np.empty((n, 3), dtype=np.uint8)
     for channel in range(context.channels):
         m = context.mixture(step, evaluation, channel, residual)
-        # The coder alternates between high and low halves chunk by chunk: a chunk's high halves
-        # must be read before its low tables can be made.
+        # A block has at most one chunk of an image, so all high halves can be read first.
         table = high_tables(m)
         for unit in evaluation.units:
-            rows = unit.rows
-            high[rows] = coders[unit.image].decode(_CATEGORICAL, table[rows])
-            low[rows] = coders[unit.image].decode(
-                _CATEGORICAL, low_tables(m.rows(rows), high[rows])
-            )
+            high[unit.rows] = coders[unit.image].decode(_CATEGORICAL, table[unit.rows])
+        table = low_tables(m, high)
+        for unit in evaluation.units:
+            low[unit.rows] = coders[unit.image].decode(_CATEGORICAL, table[unit.rows])
         values = HALF_VALUES * high + low
         pixels[:, channel] = values
         if channel < 2:
