@@ -12,7 +12,7 @@ Grids (see :mod:`source_codec.integer_network` for the integer twin):
 weights                   8 bits, one power-of-two scale per output
 network inputs            1/32
 activations after ReLU    1/32, 0 to 255/32
-mixture parameters        1/16 nat (logits), 1/8 input unit (means),
+mixture parameters        1/64 nat (logits), 1/8 input unit (means),
                           1/16 octave (scales), 1/128 (colour coefficients)
 ========================  =======================================================
 """

@@ -15,6 +15,7 @@ from source_codec.features import SMALL_PIXELS
 from source_codec.model import Model, from_denoiser
 from source_codec.training import TrainingConfig
 from source_codec.training_data import ImageStream
+from source_codec.workers import Workers
 
 CROP = 256
 LARGE_IMAGES = 5
@@ -57,5 +58,8 @@ def export_checkpoint(
     denoiser.load_state_dict(state["average"])
     model = from_denoiser(denoiser, notes)
     rng = np.random.default_rng(config.seed)
-    fit_temperatures(model, calibration_images(config), rng, progress=progress).save(output)
+    # On a worker's thread, as when coding: torch's own threads only get in the way of small blocks.
+    images = calibration_images(config)
+    calibrated = Workers(1).alone(fit_temperatures, model, images, rng, progress=progress)
+    calibrated.save(output)
     return Model.load(output)

@@ -35,6 +35,7 @@ SCALE_STEPS = 16
 """Log-scales in 1/16 octave."""
 COEFFICIENT_BITS = 7
 """Colour coefficients in 1/128."""
+_HALF_MEAN_UNIT = 1 << (COEFFICIENT_BITS - MEAN_BITS - 1)
 
 _LEVEL_BITS = 7  # centres and edges in 1/128 gray level
 _Z_BITS = 12  # argument of the logistic function in 1/4096
@@ -138,7 +139,7 @@ def _mixture(
         shift = np.int64(0)
         for c in range(residual.shape[1]):
             shift += np.int64(parameters[n, 3 * k + c]) * residual[n, c]
-        shift >>= COEFFICIENT_BITS - MEAN_BITS
+        shift = (shift + _HALF_MEAN_UNIT) >> (COEFFICIENT_BITS - MEAN_BITS)
         peak = np.int64(-(1 << 40))
         best = 0
         for i in range(k):

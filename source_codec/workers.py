@@ -10,10 +10,11 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 import torch
 
+Arguments = ParamSpec("Arguments")
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -43,9 +44,14 @@ class Workers:
             for n in (self.threads, 1)
         )
 
-    def alone(self, function: Callable[..., Result], *arguments: object) -> Result:
+    def alone(
+        self,
+        function: Callable[Arguments, Result],
+        *args: Arguments.args,
+        **kwargs: Arguments.kwargs,
+    ) -> Result:
         """Runs work that cannot be split, on one more thread that is set up alike."""
-        return self._single.submit(function, *arguments).result()
+        return self._single.submit(function, *args, **kwargs).result()
 
     def map(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
         """Results of ``function`` on each task, in order; bounded memory however many tasks."""

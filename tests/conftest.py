@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
@@ -26,9 +27,15 @@ def _photo(height: int, width: int, channels: int = 3, seed: int = 0) -> NDArray
     return result[..., 0] if channels == 1 else result
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_torch_thread() -> None:
+    """Test modules run side by side; torch's threads would only wait for each other's cores."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def photo() -> Photo:
-    """``photo(height, width, channels=3, seed=0)``: a synthetic photograph, gray when channels=1."""
+    """``photo(height, width, channels=3, seed=0)``: a synthetic photograph; one channel is gray."""
     return _photo
 
 

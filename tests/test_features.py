@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from conftest import Photo
 from numpy.typing import NDArray
 
-from conftest import Photo
 from source_codec.features import N_INPUTS, density_class, extract, masked_integral
 
 # Side of the boxes, and how many of them in each direction: the documented windows.

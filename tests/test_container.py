@@ -1,0 +1,259 @@
+"""The ``.ddm`` container: literal bytes, round trips, and everything it refuses."""
+
+import hashlib
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from source_codec import (
+    Codec,
+    CorruptStream,
+    Order,
+    Process,
+    Schedule,
+    UnsupportedStream,
+    read_header,
+)
+from source_codec.container import pack, payload_of, pixel_hash
+
+MODEL_ID = bytes.fromhex("a1b2c3d4e5f60718")
+
+
+def varint(value: int) -> bytes:
+    """LEB128."""
+    groups = []
+    while True:
+        groups.append(value & 127)
+        value >>= 7
+        if not value:
+            return bytes([*(g | 128 for g in groups[:-1]), groups[-1]])
+
+
+def stream(front: bytes, payload: bytes = b"12345678", check: int = 2, hashed: int = 2) -> bytes:
+    """A stream with any header whatever, and a check that fits."""
+    front += varint(len(payload))
+    back = bytes(range(hashed)) + payload
+    return front + zlib.crc32(front + back).to_bytes(4, "little")[:check] + back
+
+
+def front(flags: int, *sizes: int, version: int = 1) -> bytes:
+    """Magic to size."""
+    head = b"\xddM" + bytes([version << 4 | flags]) + MODEL_ID[:2]
+    return head + b"".join(varint(size) for size in sizes)
+
+
+GRAY, SQUARE, PROCESS, SMALL = 1, 2, 4, 8
+
+
+def test_literal_header_of_a_small_square_rgb_image() -> None:
+    image = np.arange(32 * 32 * 3, dtype=np.uint32).reshape(32, 32, 3).astype(np.uint8)
+    payload = bytes(range(200))
+    data = pack(image, payload, MODEL_ID, Process())
+    header = bytes.fromhex("dd4d 1a a1b2 20 c801")
+    hashed = hashlib.blake2b(b"(32, 32, 3)" + image.tobytes(), digest_size=8).digest()[:2]
+    check = zlib.crc32(header + hashed + payload).to_bytes(4, "little")[:2]
+    assert data == header + check + hashed + payload
+    assert len(data) - len(payload) <= 12
+
+
+def test_literal_header_of_a_large_gray_image_with_another_process() -> None:
+    image = np.zeros((300, 70), dtype=np.uint8)
+    payload = b"word" * 3
+    data = pack(image, payload, MODEL_ID, Process(Order.CHECKERBOARD, Schedule.LINEAR, 9))
+    # Flags GRAY and PROCESS; width 70, height 300; checkerboard 3, linear 1, nine steps.
+    header = bytes.fromhex("dd4d 15 a1b2 46 ac02 31 09 0c")
+    hashed = hashlib.blake2b(b"(300, 70)" + image.tobytes(), digest_size=8).digest()
+    check = zlib.crc32(header + hashed + payload).to_bytes(4, "little")
+    assert data == header + check + hashed + payload
+
+
+@given(
+    height=st.integers(1, 80),
+    width=st.integers(1, 80),
+    gray=st.booleans(),
+    order=st.sampled_from(Order),
+    schedule=st.sampled_from(Schedule),
+    steps=st.integers(1, 255),
+    payload=st.binary(min_size=8, max_size=300),
+)
+def test_round_trip(
+    height: int,
+    width: int,
+    gray: bool,
+    order: Order,
+    schedule: Schedule,
+    steps: int,
+    payload: bytes,
+) -> None:
+    image = np.full((height, width) if gray else (height, width, 3), 7, dtype=np.uint8)
+    process = Process(order, schedule, steps)
+    data = pack(image, payload, MODEL_ID, process)
+    header = read_header(data)
+    assert (header.height, header.width) == (height, width)
+    assert header.channels == (1 if gray else 3)
+    assert header.process == process
+    assert header.model_id == MODEL_ID[:2]
+    assert header.version == 1
+    assert header.payload_bytes == len(payload)
+    assert header.pixel_hash == pixel_hash(image)[: len(header.pixel_hash)]
+    assert len(header.pixel_hash) == (2 if height * width <= 64 * 64 else 8)
+    assert header.header_bytes == len(data) - len(payload)
+    assert payload_of(data, header) == payload
+
+
+@pytest.mark.parametrize("size", [(1, 4096), (4096, 1), (4096, 4096), (127, 128)])
+def test_largest_sizes_are_read(size: tuple[int, int]) -> None:
+    image = np.zeros(size, dtype=np.uint8)
+    header = read_header(pack(image, bytes(1000), MODEL_ID, Process()))
+    assert (header.height, header.width) == size
+
+
+def test_hash_depends_on_shape_and_pixels() -> None:
+    image = np.arange(12, dtype=np.uint8)
+    hashes = {pixel_hash(image.reshape(shape)) for shape in ((3, 4), (4, 3), (1, 4, 3), (12, 1))}
+    assert len(hashes) == 4
+    # Not on the layout in memory.
+    square = np.arange(16, dtype=np.uint8).reshape(4, 4)
+    assert pixel_hash(square.T) == pixel_hash(square.T.copy())
+    assert pixel_hash(square.T) != pixel_hash(square)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_truncation_is_refused(codec: Codec, channels: int) -> None:
+    image = np.full((9, 5, 3)[: 3 if channels == 3 else 2], 90, dtype=np.uint8)
+    data = codec.encode(image)
+    for length in range(len(data)):
+        with pytest.raises(CorruptStream):
+            codec.decode(data[:length])
+    with pytest.raises(CorruptStream):
+        codec.decode(data + b"\0")
+
+
+def test_every_damaged_byte_of_the_header_is_refused() -> None:
+    data = pack(np.zeros((40, 41), dtype=np.uint8), b"12345678", MODEL_ID, Process(steps=5))
+    size = read_header(data).header_bytes
+    for position in range(size):
+        for value in range(256):
+            damaged = bytearray(data)
+            damaged[position] = value
+            if damaged != data:
+                with pytest.raises(CorruptStream):
+                    read_header(bytes(damaged))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\xdd", b"MM\x1a", b"\x89PNG\r\n\x1a\n" + bytes(50), b"\xff" * 60, bytes(60)],
+)
+def test_foreign_data_is_refused(data: bytes) -> None:
+    with pytest.raises(CorruptStream) as caught:
+        read_header(data)
+    assert not isinstance(caught.value, UnsupportedStream)
+
+
+@pytest.mark.parametrize("version", [0, 2, 15])
+def test_unknown_version(version: int) -> None:
+    data = stream(front(SQUARE | SMALL, 8, version=version))
+    with pytest.raises(UnsupportedStream, match=f"version {version}"):
+        read_header(data)
+
+
+def test_unknown_model(codec: Codec) -> None:
+    image = np.zeros((8, 8), dtype=np.uint8)
+    payload = payload_of(codec.encode(image), read_header(codec.encode(image)))
+    other = bytes(b ^ 255 for b in codec.model.model_id)
+    data = pack(image, payload, other, Process())
+    for decode in (codec.decode, lambda d: next(codec.decode_progressive(d)), codec.step_bits):
+        with pytest.raises(UnsupportedStream, match=other[:2].hex()):
+            decode(data)
+    assert read_header(data).model_id == other[:2]
+
+
+def test_the_plain_streams_of_these_tests_are_accepted() -> None:
+    """The refusals below are for what they say, not for a mistake of this module."""
+    assert read_header(stream(front(SQUARE | SMALL, 8))).width == 8
+    assert read_header(stream(front(SMALL | GRAY, 8, 300))).height == 300
+    assert read_header(stream(front(0, 300, 200), check=4, hashed=8)).width == 300
+    process = read_header(stream(front(SQUARE | SMALL | PROCESS, 8) + b"\x10\x07")).process
+    assert process == Process(Order.RASTER, Schedule.COSINE, 7)
+
+
+@pytest.mark.parametrize("size", [0, 4097, 1 << 20, (1 << 28) - 1])
+@pytest.mark.parametrize("channels", [0, GRAY])
+def test_sizes_out_of_range(size: int, channels: int) -> None:
+    for flags, sizes in ((SQUARE, (size,)), (0, (size, 5)), (0, (5, size))):
+        for small in (0, SMALL):
+            data = stream(front(flags | small | channels, *sizes), check=2 if small else 4)
+            with pytest.raises(CorruptStream, match="outside"):
+                read_header(data)
+
+
+@pytest.mark.parametrize("number", ["8800", "888000", "80808000", "8000"])
+def test_varints_longer_than_needed(number: str) -> None:
+    with pytest.raises(CorruptStream, match="shortest"):
+        read_header(stream(front(SQUARE | SMALL) + bytes.fromhex(number)))
+
+
+def test_varints_longer_than_four_bytes() -> None:
+    for number in ("8888888801", "ffffffffffffffffff7f"):
+        with pytest.raises(CorruptStream, match="too long"):
+            read_header(stream(front(SQUARE | SMALL) + bytes.fromhex(number)))
+
+
+def test_payload_length_longer_than_needed() -> None:
+    plain = front(SQUARE | SMALL, 8)
+    head = plain + b"\x88\x00"
+    back = b"\0\0" + b"12345678"
+    data = head + zlib.crc32(head + back).to_bytes(4, "little")[:2] + back
+    with pytest.raises(CorruptStream, match="shortest"):
+        read_header(data)
+
+
+@pytest.mark.parametrize(
+    ("flags", "sizes"),
+    [
+        (SMALL, (8, 8)),  # SQUARE missing
+        (SQUARE, (64,)),  # SMALL missing
+        (SQUARE | SMALL, (65,)),  # too large for SMALL
+        (SMALL, (64, 65)),
+    ],
+)
+def test_flags_that_contradict_the_size(flags: int, sizes: tuple[int, ...]) -> None:
+    with pytest.raises(CorruptStream, match="contradicts"):
+        read_header(stream(front(flags, *sizes)))
+
+
+@pytest.mark.parametrize("codes", ["4005", "0205", "f105", "0000", "1000"])
+def test_unknown_process(codes: str) -> None:
+    with pytest.raises(CorruptStream, match="order or schedule"):
+        read_header(stream(front(SQUARE | SMALL | PROCESS, 8) + bytes.fromhex(codes)))
+
+
+def test_default_process_spelled_out() -> None:
+    with pytest.raises(CorruptStream, match="default"):
+        read_header(stream(front(SQUARE | SMALL | PROCESS, 8) + b"\x00\x20"))
+
+
+def test_payload_too_short_for_the_size() -> None:
+    """The probability tables have a floor: a large image cannot take next to nothing."""
+    data = stream(front(SQUARE, 4096), payload=bytes(1000), check=4, hashed=8)
+    with pytest.raises(CorruptStream, match="too short"):
+        read_header(data)
+
+
+def test_payload_length_must_fit() -> None:
+    data = stream(front(SQUARE | SMALL, 8))
+    with pytest.raises(CorruptStream, match="payload of"):
+        read_header(data + b"1")
+    with pytest.raises(CorruptStream, match="payload of"):
+        read_header(data[:-1])
+
+
+def test_payload_of_broken_words(codec: Codec) -> None:
+    image = np.zeros((8, 8), dtype=np.uint8)
+    data = pack(image, b"12345", codec.model.model_id, Process())
+    with pytest.raises(CorruptStream, match="whole words"):
+        codec.decode(data)

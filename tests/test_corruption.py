@@ -1,0 +1,211 @@
+"""Damaged and hostile streams: ``CorruptStream`` or the exact image, in bounded time and memory."""
+
+import resource
+import time
+import zlib
+
+import numpy as np
+import pytest
+from conftest import Photo
+from numpy.typing import NDArray
+
+from source_codec import Codec, CorruptStream, read_header
+
+SECONDS = 2.0
+BYTES = 1 << 30
+CHECK = {True: 2, False: 4}
+"""Length of the check by whether the image has at most 64x64 pixels."""
+
+
+def peak_memory() -> int:
+    """The largest amount of memory this process has had so far."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def assert_corrupt_or_exact(
+    codec: Codec, data: bytes, exact: list[NDArray[np.uint8]], label: str
+) -> bool:
+    """Decodes; whether the stream was refused."""
+    memory, start = peak_memory(), time.perf_counter()
+    try:
+        image = codec.decode(data)
+    except CorruptStream:
+        refused = True
+    else:
+        refused = False
+        assert any(np.array_equal(image, right) for right in exact), label
+    assert time.perf_counter() - start < SECONDS, label
+    assert peak_memory() - memory < BYTES, label
+    return refused
+
+
+def mutated(data: bytes, other: bytes, rng: np.random.Generator) -> bytes:
+    """The stream with one random kind of damage."""
+    position = int(rng.integers(len(data)))
+    length = int(rng.integers(1, 20))
+    match rng.integers(8):
+        case 0:  # one bit
+            result = bytearray(data)
+            result[position] ^= 1 << int(rng.integers(8))
+            return bytes(result)
+        case 1:  # several bits
+            result = bytearray(data)
+            for _ in range(length):
+                result[int(rng.integers(len(data)))] ^= 1 << int(rng.integers(8))
+            return bytes(result)
+        case 2:  # truncated
+            return data[:position]
+        case 3:  # the beginning of one stream and the end of another
+            return data[:position] + other[int(rng.integers(len(other))) :]
+        case 4:  # the same, in place
+            return data[:position] + other[position:]
+        case 5:  # bytes inserted
+            return data[:position] + rng.bytes(length) + data[position:]
+        case 6:  # bytes deleted
+            return data[:position] + data[position + length :]
+        case _:  # a bit of the header
+            result = bytearray(data)
+            result[int(rng.integers(12))] ^= 1 << int(rng.integers(8))
+            return bytes(result)
+
+
+@pytest.mark.parametrize("size", [(24, 24), (66, 64)])
+def test_random_damage(codec: Codec, photo: Photo, size: tuple[int, int]) -> None:
+    images = [photo(*size), photo(*size, seed=1)]
+    data, other = codec.encode_many(images)
+    rng = np.random.default_rng(7)
+    refused = 0
+    for number in range(200):
+        damaged = mutated(data, other, rng)
+        refused += assert_corrupt_or_exact(codec, damaged, images, f"mutation {number}")
+    assert refused > 190
+
+
+def with_check(front: bytes, back: bytes, small: bool) -> bytes:
+    """A stream whose check fits its bytes, as a hostile sender would make it."""
+    check = zlib.crc32(front + back).to_bytes(4, "little")
+    return front + check[: CHECK[small]] + back
+
+
+def varint(value: int) -> bytes:
+    return bytes([value]) if value < 128 else bytes([value & 127 | 128]) + varint(value >> 7)
+
+
+def split(data: bytes) -> tuple[bytes, bytes, bytes]:
+    """Everything before the check, the pixel hash, and the payload."""
+    header = read_header(data)
+    end = header.header_bytes - len(header.pixel_hash)
+    check = CHECK[header.width * header.height <= 64 * 64]
+    return data[: end - check], header.pixel_hash, data[header.header_bytes :]
+
+
+@pytest.mark.parametrize(("size", "count"), [((24, 24), 40), ((66, 64), 10)])
+def test_altered_payloads_with_a_repaired_check(
+    codec: Codec, photo: Photo, size: tuple[int, int], count: int
+) -> None:
+    """Only the range coder and the pixels' hash are left to see it."""
+    image = photo(*size)
+    front, hashed, payload = split(codec.encode(image))
+    small = size == (24, 24)
+    assert with_check(front, hashed + payload, small) == codec.encode(image)
+    rng = np.random.default_rng(8)
+    refused = 0
+    for number in range(count):
+        altered = bytearray(payload)
+        for _ in range(int(rng.integers(1, 4))):
+            altered[int(rng.integers(len(payload)))] ^= int(rng.integers(1, 256))
+        data = with_check(front, hashed + bytes(altered), small)
+        assert read_header(data).width == size[1]
+        refused += assert_corrupt_or_exact(codec, data, [image], f"payload {number}")
+    # What is left are bits beyond those that the range coder needs to tell the last symbol.
+    assert refused >= count - 2
+
+
+@pytest.mark.parametrize("filling", [b"\0", b"\xff", b"\xff\xff\xff\x7f", b"\x80\0\0\0", None])
+@pytest.mark.parametrize("words", [0, 1, 2, 3, 100, 5000])
+def test_invented_payloads(codec: Codec, photo: Photo, filling: bytes | None, words: int) -> None:
+    """Payloads that are too short, much too long, constant or random, with a check that fits."""
+    image = photo(24, 24)
+    front, hashed, payload = split(codec.encode(image))
+    filling = filling or np.random.default_rng(9).bytes(4 * max(words, 1))
+    invented = (filling * 4 * max(words, 1))[: 4 * words]
+    front = front[: -len(varint(len(payload)))] + varint(len(invented))
+    data = with_check(front, hashed + invented, True)
+    assert read_header(data).payload_bytes == 4 * words
+    assert assert_corrupt_or_exact(codec, data, [], f"{filling[:4]!r} x {words}")
+
+
+def test_words_after_the_payload(codec: Codec, photo: Photo) -> None:
+    """A stream cannot carry anything beside its image."""
+    image = photo(24, 24)
+    front, hashed, payload = split(codec.encode(image))
+    longer = payload + b"smuggled"
+    front = front[: -len(varint(len(payload)))] + varint(len(longer))
+    with pytest.raises(CorruptStream, match="longer"):
+        codec.decode(with_check(front, hashed + longer, True))
+
+
+@pytest.mark.parametrize("filling", [b"\0", b"\xff", None])
+def test_large_size_with_a_short_payload(codec: Codec, photo: Photo, filling: bytes | None) -> None:
+    """Given up soon after the payload has run out, not after a million pixels."""
+    front, _, _ = split(codec.encode(photo(24, 24)))
+    payload = 64 * filling if filling else np.random.default_rng(10).bytes(64)
+    head = front[:2] + b"\x13" + front[3:5] + varint(1024) + varint(64)
+    data = with_check(head, bytes(8) + payload, False)
+    assert read_header(data).height == 1024
+    assert assert_corrupt_or_exact(codec, data, [], "1024x1024")
+
+
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [(24, 23), (23, 24), (25, 24), (12, 48), (48, 12), (1, 576), (1, 1), (64, 64), (100, 120)],
+)
+@pytest.mark.parametrize("gray", [False, True])
+def test_other_sizes_with_a_repaired_check(
+    codec: Codec, photo: Photo, width: int, height: int, gray: bool
+) -> None:
+    """A payload under a header that declares another size or other channels."""
+    image = photo(24, 24)
+    front, hashed, payload = split(codec.encode(image))
+    small = width * height <= 64 * 64
+    flags = gray | 2 * (width == height) | 8 * small
+    head = front[:2] + bytes([0x10 | flags]) + front[3:5] + varint(width)
+    head += (b"" if width == height else varint(height)) + varint(len(payload))
+    hashed = hashed if small else hashed * 4
+    data = with_check(head, hashed + payload, small)
+    header = read_header(data)
+    assert (header.width, header.height) == (width, height)
+    assert assert_corrupt_or_exact(codec, data, [], f"{width}x{height}")
+
+
+@pytest.mark.parametrize("gray", [False, True])
+def test_huge_size_with_a_repaired_check(codec: Codec, photo: Photo, gray: bool) -> None:
+    """Refused at once: the payload cannot hold that many pixels."""
+    front, hashed, payload = split(codec.encode(photo(12, 12)))
+    head = front[:2] + bytes([0x12 | gray]) + front[3:5] + varint(4096) + varint(len(payload))
+    data = with_check(head, 4 * hashed + payload, False)
+    start = time.perf_counter()
+    with pytest.raises(CorruptStream, match="too short"):
+        codec.decode(data)
+    assert time.perf_counter() - start < 0.1
+
+
+def test_other_orders_with_a_repaired_check(codec: Codec, photo: Photo) -> None:
+    """Pixels restored in another sequence than they were coded in."""
+    front, hashed, payload = split(codec.encode(photo(24, 24)))
+    head, length = front[:6], front[6:]
+    for codes in (b"\x10\x20", b"\x21\x05", b"\x30\xff", b"\x00\x01", b"\x00\x1f"):
+        data = with_check(
+            head[:2] + bytes([head[2] | 4]) + head[3:] + codes + length, hashed + payload, True
+        )
+        assert read_header(data).width == 24
+        assert assert_corrupt_or_exact(codec, data, [], codes.hex())
+
+
+def test_a_different_hash_with_a_repaired_check(codec: Codec, photo: Photo) -> None:
+    front, hashed, payload = split(codec.encode(photo(24, 24)))
+    data = with_check(front, bytes([hashed[0] ^ 1]) + hashed[1:] + payload, True)
+    with pytest.raises(CorruptStream, match="hash"):
+        codec.decode(data)
+    with pytest.raises(CorruptStream, match="hash"):
+        list(codec.decode_progressive(data))
