@@ -47,14 +47,14 @@ class Case:
         Units as documented: logits 1/64 nat, means 1/8 input unit, scales 1/16 octave of 8 input
         units, coefficients 1/128, temperature 1/16 octave, base 1/16 gray level; an input unit is
         2^exponent / 16 gray levels; scales are limited to 2^-6 to 2^8 gray levels. What the coded
-        channels add to a mean is a whole number of 1/8 input units, too (rounded down).
+        channels add to a mean is a whole number of 1/8 input units, too (rounded to nearest).
         """
         p = self.parameters.astype(np.float64)
         sharpness = 2.0 ** (-self.temperature / 16)
         weight = softmax(p[:, :5] / 64 * sharpness, axis=1)
         unit = 2.0 ** self.exponent[:, None] / 16
         shift = (p[:, 15:] / 128 * self.residual).sum(axis=1, keepdims=True)
-        shift = np.floor(shift * 8) / 8
+        shift = np.floor(shift * 8 + 0.5) / 8
         centre = self.base[:, None] / 16 + (p[:, 5:10] / 8 + shift) * unit
         scale = 8 * unit * 2.0 ** ((p[:, 10:15] + self.temperature) / 16)
         scale = np.clip(scale, 2.0**-6, 2.0**8)
