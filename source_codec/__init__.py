@@ -1,6 +1,7 @@
 """Lossless image coding with a masked-diffusion model, in integers from weights to bits.
 
 Examples:
+    >>> import numpy as np
     >>> from source_codec import Codec
     >>> codec = Codec.load()
     >>> stream = codec.encode(np.zeros((8, 8), dtype=np.uint8))

@@ -190,9 +190,9 @@ class Codec:
         """Decodes step by step.
 
         Yields:
-            After each denoising step ``(image, known_mask)``: the known pixels are exact, the
+            After each denoising step ``(image, known_mask)``: the known pixels are final, the
             others hold the mean of their nearest known neighbours as a preview. The last image is
-            complete and proved by the hash.
+            complete and proved by the hash; until then nothing is proved.
 
         Raises:
             CorruptStream: as :meth:`decode`; at the latest after the last step.

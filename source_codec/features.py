@@ -73,7 +73,8 @@ def masked_integral(
     Args:
         image: uint8 ``(H, W, 3)``.
         known: uint8 ``(H, W)``, 1 where the pixel is known.
-        out: int32 ``(H + 1, W + 1, 4)``, overwritten: three channel sums and the count.
+        out: int32 ``(H + 1, W + 1, 4)``, overwritten: three channel sums, modulo 2^32, and the
+            count.
     """
     height, width = known.shape
     out[0] = 0
@@ -138,12 +139,13 @@ def _gather_places(
                 if count > 0:
                     reciprocal = _RECIPROCAL[count]
                     for c in range(3):
-                        total = np.int64(
-                            integral[y1, x1, c]
+                        # Modulo 2^32: on large images the table's own sums wrap, a box's do not.
+                        total = (
+                            np.int64(integral[y1, x1, c])
                             - integral[y0, x1, c]
                             - integral[y1, x0, c]
                             + integral[y0, x0, c]
-                        )
+                        ) & 0xFFFFFFFF
                         means[place, c] = (16 * total * reciprocal + (1 << 39)) >> 40
                 place += 1
 

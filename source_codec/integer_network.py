@@ -68,14 +68,23 @@ class IntegerLayer:
                 raise ModelError(f"layer tensor is {array.dtype}{array.shape}, not {dtype}{shape}")
         if self.shift.min() < 0 or self.shift.max() > 24:
             raise ModelError("layer shift outside 0..24")
-        row_sums = np.abs(self.weight.astype(np.int64)).sum(axis=1)
-        if int(row_sums.max()) * ZERO_POINT >= FLOAT32_EXACT:
+        if int(self._largest_products().max()) >= FLOAT32_EXACT:
             raise ModelError("an accumulator could pass 2^24: float32 products would not be exact")
         if np.abs(self.bias.astype(np.int64)).max(initial=0) >= 1 << 28:
             raise ModelError("a bias could overflow its accumulator")
         weight = torch.from_numpy(self.weight.copy())
         object.__setattr__(self, "transposed", weight.t().contiguous())
         object.__setattr__(self, "transposed_float", weight.t().float().contiguous())
+
+    def _largest_products(self) -> NDArray[np.int64]:
+        sums: NDArray[np.int64] = np.abs(self.weight.astype(np.int64)).sum(axis=1) * ZERO_POINT
+        return sums
+
+    @property
+    def largest_output(self) -> int:
+        """A bound on the magnitude of the layer's outputs, before any clamping."""
+        accumulators = self._largest_products() + np.abs(self.bias.astype(np.int64))
+        return int((accumulators >> self.shift).max()) + 1
 
     def products(self, x: torch.Tensor, backend: str) -> NDArray[np.int32]:
         """``x @ weight.T`` for int8 ``x`` (N, in), as int32 (N, out)."""
@@ -102,7 +111,6 @@ def _int8_products_are_exact() -> bool:
     for high in (127, -128):
         x = np.where(ramp * ramp % 7 < 5, high, -high - 1).astype(np.int8).reshape(64, N_INPUTS)
         w = np.where(ramp * 5 % 11 < 8, 127, -127).astype(np.int8).reshape(64, N_INPUTS)
-        exact = x.astype(np.int64) @ w.astype(np.int64).T
         for width in (64, 192, N_INPUTS):
             layer_inputs = torch.from_numpy(x[:, :width].copy())
             weights = torch.from_numpy(w[:, :width].copy()).t().contiguous()
@@ -222,6 +230,10 @@ class IntegerNetwork:
         for layer, shape in expected:
             if layer.weight.shape != shape:
                 raise ModelError(f"layer is {layer.weight.shape}, not {shape}")
+        stream = self.stem.largest_output + sum(s.largest_output for _, s in self.blocks)
+        hidden = self.neck.largest_output + max(c.largest_output for c in self.colour)
+        if max(stream, hidden) >= 1 << 30:
+            raise ModelError("the residual stream could overflow its 32 bits")
 
     @property
     def head_width(self) -> int:

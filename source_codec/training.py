@@ -44,7 +44,7 @@ class TrainingConfig:
         learning_rate: peak rate of the hidden matrices' optimiser (Muon).
         learning_rate_scalars: peak rate of Adam, for heads, colour inputs and biases.
         seed: of data and initial weights.
-        start_from: checkpoint whose weights to start from, or empty.
+        start_from: checkpoint whose weights to start from, if any.
     """
 
     data_root: Path
@@ -57,7 +57,7 @@ class TrainingConfig:
     learning_rate: float = 0.01
     learning_rate_scalars: float = 0.002
     seed: int = 1
-    start_from: str = ""
+    start_from: Path | None = None
 
 
 def _source(entry: dict[str, Any]) -> Source:
@@ -80,6 +80,8 @@ def load_config(path: Path) -> TrainingConfig:
         validation = tuple(_source(entry) for entry in table.pop("validation"))
         shape = DenoiserShape(**table.pop("shape", {}))
         root = (path.parent / table.pop("data_root")).resolve()
+        if "start_from" in table:
+            table["start_from"] = (path.parent / table["start_from"]).resolve()
         return TrainingConfig(
             data_root=root, sources=sources, validation=validation, shape=shape, **table
         )
