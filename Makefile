@@ -1,4 +1,5 @@
-# Targets: setup, demo, test, lint. Needs python3.11 with its venv module, make and git.
+# Targets: setup, demo, test, lint. Needs python3.11, make and git. Debian packs python's venv module
+# separately; set-up installs that package if it may, and otherwise says so.
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -14,6 +15,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || \
 		{ echo "$(PYTHON) is not installed (Debian: apt install python3.11 python3.11-venv)"; exit 1; }
 	@$(PYTHON) -c "import venv, ensurepip" 2>/dev/null || \
+		{ [ "$$(id -u)" = 0 ] && apt-get update && apt-get install --yes python3.11-venv; } || \
 		{ echo "$(PYTHON) has no venv module (Debian: apt install python3.11-venv)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
