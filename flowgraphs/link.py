@@ -28,7 +28,6 @@ from phy import (
     TransmitterConfig,
     awgn,
     failed_stage,
-    get_mcs,
     rayleigh_block,
     rayleigh_iid,
     rayleigh_jakes,
@@ -43,6 +42,7 @@ SOURCE_STAGE = "source"
 """The stage behind the receiver's own: the codec refused the bits, or the pixels differ."""
 _LEAD_IN = 4096  # samples of noise before the first frame, at most
 _CHUNK = 1 << 16
+_LARGEST_SNR_DB = 200.0  # either way; amplitudes and their squares stay far inside float32
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class LinkConfig:
 
     Attributes:
         channel: one of :data:`CHANNELS`.
-        es_n0_db: mean Es/N0 at the receiver, dB.
+        es_n0_db: mean Es/N0 at the receiver, dB; -200 to 200.
         mcs: modulation-and-coding scheme, for example "qpsk-1/2".
         seed: seed of every random draw.
         doppler_hz: maximum Doppler shift of "rayleigh".
@@ -83,14 +83,22 @@ class LinkConfig:
                 "rayleigh-iid fades every symbol independently, so pilots tell nothing of the "
                 "others: use csi 'perfect'"
             )
-        if not np.isfinite(self.es_n0_db):
-            raise ValueError("es_n0_db must be finite")
-        get_mcs(self.mcs)
-        self.make_channel(np.random.SeedSequence(0))  # refuses impossible parameters
+        if not abs(self.es_n0_db) <= _LARGEST_SNR_DB:
+            raise ValueError(
+                f"es_n0_db must be -{_LARGEST_SNR_DB:g} to {_LARGEST_SNR_DB:g} dB, "
+                f"not {self.es_n0_db:g}"
+            )
+        # Both refuse impossible parameters.
+        self.make_transmitter()
+        self.make_channel(np.random.SeedSequence(0))
         if not load_profile(self.profile).sample_rate.supports(self.symbol_rate):
             raise ValueError(
                 f"profile {self.profile!r} does not offer {self.symbol_rate:g} symbols a second"
             )
+
+    def make_transmitter(self) -> Transmitter:
+        """The sending end."""
+        return Transmitter(TransmitterConfig(mcs=self.mcs, depth=self.depth))
 
     def make_channel(self, seed: np.random.SeedSequence) -> Channel:
         """The channel's stream object."""
@@ -191,6 +199,7 @@ def run_link(
 
     Raises:
         UnsupportedImage: the codec does not take the image.
+        MessageLengthError: its stream is too long for the scheme and depth.
     """
     report = progress or (lambda fraction: None)
     lead_seed, channel_seed = np.random.SeedSequence(config.seed).spawn(2)
@@ -198,7 +207,7 @@ def run_link(
     stream = codec.encode(image)
     report(0.3)
 
-    transmitter = Transmitter(TransmitterConfig(mcs=config.mcs, depth=config.depth))
+    transmitter = config.make_transmitter()
     channel = config.make_channel(channel_seed)
     receiver = Receiver(
         ReceiverConfig(symbol_rate_hz=config.symbol_rate, csi=CSI[config.csi])  # type: ignore[arg-type]

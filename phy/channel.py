@@ -66,18 +66,24 @@ def block_fading(block_length: int, rng: np.random.Generator) -> Iterator[Comple
         block_length: samples per fading block; 1 gives independent fading of every symbol.
         rng: source of the gains.
 
-    Yields:
-        Blocks of complex64 gains, endlessly.
+    Returns:
+        Pieces of complex64 gains, at most 4096 samples each, endlessly.
 
     Raises:
         ValueError: `block_length` is not positive.
     """
     if block_length < 1:
         raise ValueError("the fading block must have at least one sample")
+    return _block_gains(block_length, rng)
+
+
+def _block_gains(block_length: int, rng: np.random.Generator) -> Iterator[ComplexArray]:
+    """Gains of short blocks several at a time, of a long block piece by piece."""
     blocks = max(1, _BLOCK // block_length)
     while True:
         gains = _complex_gaussian(rng, blocks).astype(np.complex64)
-        yield np.repeat(gains, block_length)
+        for start in range(0, block_length, _BLOCK):
+            yield np.repeat(gains, min(block_length - start, _BLOCK))
 
 
 def jakes_fading(
@@ -103,19 +109,30 @@ def jakes_fading(
         rng: source of the phases and of the rotation.
         sinusoids: M.
 
-    Yields:
+    Returns:
         Blocks of complex64 gains, endlessly.
 
     Raises:
-        ValueError: a negative Doppler shift, or one above a tenth of the symbol rate.
+        ValueError: a symbol rate that is not positive, a negative Doppler shift, or one above a
+            tenth of the symbol rate.
     """
+    if not symbol_rate_hz > 0:
+        raise ValueError(f"the symbol rate must be positive, not {symbol_rate_hz} Hz")
     if not 0 <= doppler_hz <= symbol_rate_hz / 10:
         raise ValueError(
-            f"a Doppler shift of {doppler_hz} Hz is outside 0 ... {symbol_rate_hz / 10} Hz"
+            f"a Doppler shift of {doppler_hz} Hz is outside 0 ... {symbol_rate_hz / 10} Hz, "
+            "a tenth of the symbol rate"
         )
+    return _jakes_gains(2 * np.pi * doppler_hz / symbol_rate_hz, rng, sinusoids)
+
+
+def _jakes_gains(
+    radians_per_sample: float, rng: np.random.Generator, sinusoids: int
+) -> Iterator[ComplexArray]:
+    """The sum of waves of :func:`jakes_fading`, at a Doppler shift in radians per sample."""
     angles = (2 * np.pi * np.arange(sinusoids) + rng.uniform(0, 2 * np.pi)) / sinusoids
     phases = rng.uniform(0, 2 * np.pi, sinusoids)
-    step = 2 * np.pi * doppler_hz / symbol_rate_hz * np.cos(angles)  # radians per sample
+    step = radians_per_sample * np.cos(angles)  # radians per sample
     # exp(j step (coarse + fine)) = exp(j step coarse) exp(j step fine), so a block needs only two
     # small tables of exponentials, and all phases are exact at the start of each block.
     fine = np.exp(1j * np.outer(step, np.arange(256))).astype(np.complex64)

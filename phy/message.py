@@ -45,6 +45,10 @@ understood, transport blocks whose CRC fails, and a wrong digest of the whole.""
 LlrArray = npt.NDArray[np.float32]
 
 
+class MessageLengthError(ValueError):
+    """A message that cannot be sent at the given rate and depth; another choice may carry it."""
+
+
 def message_digest(message: bytes) -> bytes:
     """The 8 bytes that travel with a message and prove it exact."""
     return blake2b(message, digest_size=DIGEST_BYTES).digest()
@@ -155,21 +159,26 @@ def plan_message(
         The layout. A short message is a single, short frame.
 
     Raises:
-        ValueError: a message, depth or frame beyond what the header can describe.
+        MessageLengthError: a message beyond what the header can describe at this rate and depth.
+        ValueError: a negative length, or a depth or frame beyond what the header can describe.
     """
     if not 1 <= depth <= MAX_FRAMES_PER_BLOCK:
         raise ValueError(f"the depth must be 1 ... {MAX_FRAMES_PER_BLOCK} frames, not {depth}")
     if not 64 <= max_data_symbols <= MAX_DATA_SYMBOLS:
         raise ValueError(f"a frame has 64 ... {MAX_DATA_SYMBOLS} data symbols at most")
-    if not 0 <= message_bytes <= MAX_MESSAGE_BYTES:
-        raise ValueError(f"a message has at most {MAX_MESSAGE_BYTES} bytes, not {message_bytes}")
+    if message_bytes < 0:
+        raise ValueError(f"a message cannot have {message_bytes} bytes")
+    if message_bytes > MAX_MESSAGE_BYTES:
+        raise MessageLengthError(
+            f"a message has at most {MAX_MESSAGE_BYTES} bytes, not {message_bytes}"
+        )
     bits = int(depth * max_data_symbols * mcs.code_rate * mcs.bits_per_symbol) - CRC24A.degree
     if bits < 8:
         raise ValueError("the frames are too short for this code rate")
     total = message_bytes + DIGEST_BYTES
     block_count = -(-total // (bits // 8))
     if block_count > MAX_BLOCKS:
-        raise ValueError(
+        raise MessageLengthError(
             f"{message_bytes} bytes need {block_count} blocks of {depth} frames at {mcs.name}; "
             f"at most {MAX_BLOCKS} can be numbered: choose a higher rate or a greater depth"
         )

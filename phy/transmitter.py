@@ -47,7 +47,7 @@ class Transmitter:
         """How a message of this length is cut into blocks and frames.
 
         Raises:
-            ValueError: the message is too long.
+            MessageLengthError: the message is too long for the rate and depth.
         """
         config = self.config
         return plan_message(message_bytes, self.mcs, config.depth, config.max_data_symbols)
@@ -70,8 +70,8 @@ class Transmitter:
             or cut anywhere before they are sent.
 
         Raises:
-            ValueError: the message is too long, or the identifier out of range (at once, not with
-                the first frame).
+            MessageLengthError: the message is too long for the rate and depth.
+            ValueError: the identifier is out of range (both at once, not with the first frame).
         """
         layout = self.layout(len(message))
         layout.header(message_id, 0, 0)

@@ -236,11 +236,14 @@ def link(
     the stage that failed, and no image is written. With --output a plot of the transmission is
     written in any case.
 
+    In the JSON psnr_db is null: infinite if exact, undefined if no image.
+
     \b
     Example:
       sscc link photo.png --channel rayleigh --doppler 50 --snr 15 --mcs qpsk-1/2 --seed 1 -o out/
     """
     from flowgraphs.link import LinkConfig, run_link
+    from phy.message import MessageLengthError
     from source_codec import Codec
     from sscc.images import read_single_image
     from sscc.link_report import report_lines, write_results
@@ -262,7 +265,10 @@ def link(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     with progress_bar("link") as progress:
-        report = run_link(pixels, config, Codec.load(model, threads), progress)
+        try:
+            report = run_link(pixels, config, Codec.load(model, threads), progress)
+        except MessageLengthError as error:
+            raise InputError(f"{image}: {error}") from error
     if output is not None:
         write_results(report, output, image.stem)
     if json:

@@ -1,25 +1,45 @@
 """Images and stacks of images as files.
 
 Reading is strict: an image is taken only if its pixels are 8-bit gray or RGB as they stand in the
-file. Whatever would have to be converted (palettes, alpha, 16 bits) is refused, because a
+file. Whatever would have to be converted (palettes, alpha, 4 or 16 bits) is refused, because a
 conversion that nobody asked for is a loss that nobody sees.
+
+Files may be damaged or hostile: sizes are checked before pixels are read, and whatever a reader
+raises on such a file is an :class:`InputError` here.
 """
 
 from __future__ import annotations
 
+import logging
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.ImageFile import ImageFile as PictureFile
 
+from source_codec.container import MAX_SIDE
 from sscc.errors import InputError
 
 Pixels = NDArray[np.uint8]
 
 STACK_SUFFIX = ".npy"
 _CONVERT = "convert it to 8-bit RGB or gray first"
+_RAW_MODES = frozenset(
+    {
+        "L", "L;R",  # gray; R: the bits of a byte in reverse order
+        "L;I", "L;IR",  # gray with 0 for white
+        "RGB", "RGB;R", "RGB;L",  # L: line by line
+        "BGR", "BGRX",  # X: a byte that means nothing
+        "R", "G", "B",  # plane by plane
+    }
+)  # fmt: skip
+"""Pillow's names of sample layouts that hold exactly the 8-bit values it presents."""
+
+# Pillow logs what it dislikes in a file; without a handler of the program's that goes to stderr.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
@@ -52,7 +72,7 @@ def read_images(path: Path) -> ImageFile:
     An array (H, W, 3) or (H, W) is one image.
 
     Raises:
-        InputError: not an image, or one that is not 8-bit gray or RGB.
+        InputError: not an image, one that is not 8-bit gray or RGB, or one too large for the codec.
         OSError: the file cannot be read.
     """
     if path.suffix.lower() == STACK_SUFFIX:
@@ -74,27 +94,34 @@ def write_png(path: Path, image: Pixels) -> None:
 
 
 def _from_picture(path: Path) -> Pixels:
-    with path.open("rb") as stream:
+    with path.open("rb") as stream, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         try:
             with Image.open(stream) as picture:
                 reason = _why_refused(picture)
-                if reason:
-                    raise InputError(f"{path}: {reason}")
-                return np.array(picture)
+                if reason is None:
+                    return np.array(picture)
         except UnidentifiedImageError:
             raise InputError(f"{path}: not an image file that can be read") from None
-        # Pillow reports a damaged file as any of these, depending on the format.
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except Image.DecompressionBombError:
+            reason = f"image sides must be 1 to {MAX_SIDE} pixels"
+        except Exception as error:  # on damaged files Pillow raises nearly anything
             raise InputError(f"{path}: damaged image file ({error})") from error
+    raise InputError(f"{path}: {reason}")
 
 
 def _why_refused(picture: Image.Image) -> str | None:
     """The reason why the pixels cannot be taken as they are, or None."""
+    width, height = picture.size
+    if not _sides_allowed(height, width):
+        return _wrong_sides(height, width)
     if getattr(picture, "n_frames", 1) > 1:
         return "holds several frames; extract one first"
-    # Pillow presents 16-bit RGB as mode RGB and drops the low bytes: only the raw mode tells.
-    raw_modes = [str(tile[3]) for tile in getattr(picture, "tile", [])]
-    if picture.mode.startswith(("I", "F")) or any(";16" in mode for mode in raw_modes):
+    # Pillow presents 16-bit RGB and 4-bit gray as 8 bits: only the raw mode tells.
+    raw_modes = _raw_modes(picture)
+    if picture.mode.startswith(("I", "F")) or any(
+        mode.endswith((";16B", ";16L", ";16N")) for mode in raw_modes
+    ):
         return f"images of more than 8 bits a sample are not supported; {_CONVERT}"
     if picture.mode in ("P", "PA"):
         return f"palette images are not supported; {_CONVERT}"
@@ -102,22 +129,67 @@ def _why_refused(picture: Image.Image) -> str | None:
         return f"images with an alpha channel are not supported; {_CONVERT}"
     if picture.mode not in ("RGB", "L"):
         return f"images of mode {picture.mode} are not supported; {_CONVERT}"
+    if not raw_modes:
+        return f"{picture.format} files do not tell how their samples are stored; {_CONVERT}"
+    for mode in raw_modes:
+        if mode not in _RAW_MODES:
+            return f"samples stored as {mode}, not as 8 bits each, are not supported; {_CONVERT}"
     return None
 
 
+def _raw_modes(picture: Image.Image) -> list[str]:
+    """How the samples stand in the file, in Pillow's terms; empty if that is not known."""
+    if picture.format in ("WEBP", "QOI"):  # 8 bits by definition
+        return [picture.mode]
+    # Of these Pillow brings any depth to 8 bits, and names no raw mode or the wrong one.
+    if picture.format in ("AVIF", "JPEG2000") or not isinstance(picture, PictureFile):
+        return []
+    return [_raw_mode(tile.codec_name, tile.args) for tile in picture.tile]
+
+
+def _raw_mode(codec_name: str, args: object) -> str:
+    """Raw mode of a tile: the first argument of its decoder, or else the decoder's own name."""
+    arguments = args if isinstance(args, tuple) else (args,)
+    if not isinstance(arguments[0], str):
+        return codec_name
+    if codec_name in ("ppm", "ppm_plain") and arguments[1] != 255:
+        return f"{arguments[0]} of 0 to {arguments[1]}"
+    return arguments[0]
+
+
+def _sides_allowed(height: int, width: int) -> bool:
+    return 1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE
+
+
+def _wrong_sides(height: int, width: int) -> str:
+    return f"image sides must be 1 to {MAX_SIDE} pixels, not {width}x{height}"
+
+
 def _from_array(path: Path) -> ImageFile:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise InputError(f"{path}: not a .npy array ({error})") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            array = np.lib.format.open_memmap(path, mode="r")
+        except OSError:  # of the file itself, not of what it holds
+            raise
+        except Exception as error:  # on damaged headers Python's parser raises several kinds
+            raise InputError(f"{path}: not a .npy array ({error})") from error
     if array.dtype != np.uint8:
         raise InputError(f"{path}: holds {array.dtype}; images must be 8-bit (uint8)")
-    if array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3):
-        return ImageFile(path, [array])
-    if array.ndim == 3 or (array.ndim == 4 and array.shape[3] == 3):
-        if len(array) == 0:
-            raise InputError(f"{path}: an empty stack")
-        return ImageFile(path, list(array), is_stack=True)
-    raise InputError(
-        f"{path}: shape {array.shape} is neither an image (H, W[, 3]) nor a stack (N, H, W[, 3])"
-    )
+    is_image = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)
+    is_stack = not is_image and (array.ndim == 3 or (array.ndim == 4 and array.shape[3] == 3))
+    if not (is_image or is_stack):
+        raise InputError(
+            f"{path}: shape {array.shape} is neither an image (H, W[, 3]) "
+            "nor a stack (N, H, W[, 3])"
+        )
+    if is_stack and len(array) == 0:
+        raise InputError(f"{path}: an empty stack")
+    height, width = array.shape[is_stack : 2 + is_stack]
+    if not _sides_allowed(height, width):
+        raise InputError(f"{path}: {_wrong_sides(height, width)}")
+    try:
+        pixels = np.array(array)  # only now read from the file
+    except MemoryError as error:
+        raise InputError(f"{path}: {array.nbytes} bytes of pixels do not fit in memory") from error
+    return ImageFile(path, list(pixels) if is_stack else [pixels], is_stack)

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from scipy.special import j0
 from scipy.stats import kstest
 
-from phy.channel import awgn, jakes_fading, rayleigh_block, rayleigh_iid, rayleigh_jakes
+from phy.channel import (
+    awgn,
+    block_fading,
+    jakes_fading,
+    rayleigh_block,
+    rayleigh_iid,
+    rayleigh_jakes,
+)
 
 CHANNELS = {
     "awgn": lambda snr, seed: awgn(snr, seed),
@@ -92,8 +99,21 @@ def test_seed_fixes_fading_whatever_the_snr():
 def test_no_noise_and_bad_arguments():
     out = awgn(np.inf).process(np.ones(3))
     assert np.array_equal(out.samples, np.ones(3))
-    for doppler in (-1, 200_000):
+    for doppler in (-1, 200_000, np.nan):
         with pytest.raises(ValueError, match="Doppler"):
-            rayleigh_jakes(10, doppler).process(np.ones(1))
+            rayleigh_jakes(10, doppler)
+    with pytest.raises(ValueError, match="symbol rate"):
+        rayleigh_jakes(10, 0, symbol_rate_hz=0)
     with pytest.raises(ValueError, match="block"):
-        rayleigh_block(10, 0).process(np.ones(1))
+        rayleigh_block(10, 0)
+
+
+def test_long_blocks_come_in_pieces():
+    """One gain for ever needs no more memory than one for a moment."""
+    pieces = block_fading(10**30, np.random.default_rng(1))
+    first, second = next(pieces), next(pieces)
+    assert first.size == second.size == 4096
+    assert np.all(np.concatenate([first, second]) == first[0])
+    gains = rayleigh_block(10, 10_000, seed=2).process(np.ones(30_000)).gains.reshape(3, 10_000)
+    assert np.all(gains == gains[:, :1])
+    assert np.unique(gains).size == 3

@@ -343,6 +343,11 @@ def test_refused_arrays(
         ("link {image} --mcs qpsk-1/7", ["qpsk-1/7", "qpsk-1/2"]),
         ("link {image} --csi guess", ["guess", "perfect"]),
         ("link {image} --snr nan", ["es_n0_db"]),
+        ("link {image} --snr 4000", ["es_n0_db", "-200 to 200 dB", "not 4000"]),
+        ("link {image} --snr -4000", ["es_n0_db", "-200 to 200 dB", "not -4000"]),
+        ("link {image} --depth 65", ["depth", "1 ... 64 frames, not 65"]),
+        ("link {image} --doppler 1e9", ["Doppler", "1000000000.0 Hz", "100000.0 Hz"]),
+        ("link {image} --symbol-rate nan", ["--symbol-rate"]),
         ("link {image} --snr -", ["--snr"]),
         ("link {image} --profile radio", ["radio", "simulated"]),
         ("link {image} --symbol-rate 1e12", ["1e+12"]),
@@ -379,6 +384,32 @@ def test_link_that_fails_leaves_no_image(
     assert outcome.status == 1
     assert "Failed stage" in outcome.stdout
     assert [f.name for f in out.iterdir()] == ["gray-link.png"]
+
+
+@pytest.mark.parametrize("snr", [-200, 200])
+def test_link_at_the_ends_of_the_snr(sscc: Sscc, model: Path, gray: Path, snr: int) -> None:
+    arguments = ["--channel", "awgn", "--snr", snr, "--symbol-rate", 1]
+    outcome = sscc("link", gray, *arguments, "--model", model, "--json")
+    assert outcome.status == (0 if snr > 0 else 1)
+    assert outcome.json["exact"] is (snr > 0)
+    assert outcome.json["psnr_db"] is None
+
+
+def test_link_says_what_its_null_means(sscc: Sscc) -> None:
+    text = " ".join(sscc("link", "--help").stdout.split())
+    assert "psnr_db is null: infinite if exact, undefined if no image" in text
+
+
+def test_message_too_long_for_the_scheme(
+    sscc: Sscc, rgb: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Wasteful:
+        def encode(self, image: np.ndarray) -> bytes:
+            return bytes(2**21)
+
+    monkeypatch.setattr("source_codec.Codec.load", lambda *_: Wasteful())
+    outcome = sscc("link", rgb, "--mcs", "bpsk-1/3", "--depth", 1)
+    outcome.assert_refused("rgb.png", "2097152 bytes need", "choose a higher rate")
 
 
 def test_link_defaults_are_those_of_the_flowgraph() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import phy
 from phy.channel import awgn, rayleigh_iid, rayleigh_jakes
 from phy.mcs import get_mcs, mcs_names
-from phy.message import BlockReceived, MessageReceived
+from phy.message import BlockReceived, MessageLengthError, MessageReceived
 from phy.modulation import MODULATIONS
 from phy.receiver import FrameReport, Receiver, ReceiverConfig, failed_stage
 from phy.transmitter import Transmitter, TransmitterConfig
@@ -229,6 +229,42 @@ def test_transmitter_bounds():
         Transmitter(TransmitterConfig(mcs="qam"))
     with pytest.raises(ValueError, match="depth"):
         Transmitter(TransmitterConfig(depth=100))
-    for bad in ({"csi": "psychic"}, {"symbol_rate_hz": 0.0}, {"doppler_grid_hz": ()}):
-        with pytest.raises(ValueError, match=r"csi|rate|Doppler"):
-            Receiver(ReceiverConfig(**bad))
+    with pytest.raises(MessageLengthError, match="choose a higher rate or a greater depth"):
+        Transmitter(TransmitterConfig(mcs="bpsk-1/3", depth=1)).send(bytes(2**21))
+    with pytest.raises(MessageLengthError, match="at most 268435455 bytes"):
+        transmitter.layout(2**28)
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        ({"csi": "psychic"}, "csi must be one of wiener, least_squares, perfect, not 'psychic'"),
+        ({"demapper": "hard"}, "demapper must be one of exact, maxlog, not 'hard'"),
+        ({"symbol_rate_hz": 0.0}, "symbol rate must be positive"),
+        ({"symbol_rate_hz": np.nan}, "symbol rate must be positive"),
+        ({"doppler_grid_hz": ()}, "no Doppler shift"),
+        ({"doppler_grid_hz": (3000, 5000)}, "at most 2500 Hz"),
+        ({"doppler_grid_hz": (-1, 5)}, "Doppler"),
+    ],
+)
+def test_receiver_bounds(bad, reason):
+    with pytest.raises(ValueError, match=reason):
+        Receiver(ReceiverConfig(**bad))
+
+
+@pytest.mark.parametrize(
+    ("symbol_rate", "usable"),
+    [
+        (1e6, (0, 1e-5, 2.5e-5, 5e-5, 1e-4, 2e-4, 4e-4, 8e-4)),
+        (1e5, (0, 1e-4, 2.5e-4, 5e-4, 1e-3, 2e-3)),
+        (100, (0,)),
+        (1, (0,)),
+    ],
+)
+def test_doppler_shifts_too_fast_for_the_pilots_are_left_out(symbol_rate, usable):
+    """At 0.0025 cycles per symbol with a pilot every 32; memory would grow without bound."""
+    receiver = Receiver(ReceiverConfig(symbol_rate_hz=symbol_rate))
+    assert receiver._dopplers == pytest.approx(usable)
+    message = MESSAGE[:300]
+    events = receiver.process(awgn(12, seed=1).process(send(message)).samples) + receiver.flush()
+    assert of_type(events, MessageReceived)[0].data == message
