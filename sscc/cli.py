@@ -293,6 +293,14 @@ def bench_codec(
     csv: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a row per image and codec.")
     ] = None,
+    no_history: Annotated[
+        bool,
+        typer.Option(
+            "--no-history",
+            help="Without source-history transforms. This version has none, so that its figures "
+            "are the same with and without the option.",
+        ),
+    ] = False,
     model: Model = "default",
     threads: Threads = None,
     json: Json = False,
@@ -305,6 +313,7 @@ def bench_codec(
     Example:
       sscc bench codec photos/ --against png,webp,jxl
     """
+    del no_history  # part of the command's lasting interface; see its help
     from benchmarks.codec import compare, measure, select_baselines, table, write_csv
     from source_codec import Codec
 

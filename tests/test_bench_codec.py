@@ -47,6 +47,7 @@ def test_all_codecs_are_exact(
 ) -> None:
     table = tmp_path / "rows.csv"
     arguments = ["bench", "codec", images, "--against", ",".join(ALL), "--csv", table]
+    arguments += ["--no-history"]
     status = run([*map(str, arguments), "--model", str(model), "--json"])
     captured = capsys.readouterr()
     assert status == 0
