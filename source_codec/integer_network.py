@@ -235,6 +235,11 @@ class IntegerNetwork:
         if max(stream, hidden) >= 1 << 30:
             raise ModelError("the residual stream could overflow its 32 bits")
 
+    def layers(self) -> list[IntegerLayer]:
+        """All layers, from the inputs on."""
+        in_blocks = [layer for block in self.blocks for layer in block]
+        return [self.stem, *in_blocks, self.neck, *self.colour, *self.heads]
+
     @property
     def head_width(self) -> int:
         """Hidden width of each head."""

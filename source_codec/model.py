@@ -7,6 +7,7 @@ carries, is a hash over all of them: names, types, shapes and bytes.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
@@ -24,6 +25,7 @@ from source_codec.denoiser import (
     INPUT_BITS,
     N_MIXTURES,
     Denoiser,
+    DenoiserShape,
     QuantLinear,
     quantise_weight,
 )
@@ -31,6 +33,7 @@ from source_codec.errors import ModelError
 from source_codec.features import N_DENSITIES, N_INPUTS, extract, masked_integral
 from source_codec.integer_network import (
     STREAM_BITS,
+    ZERO_POINT,
     IntegerLayer,
     IntegerNetwork,
     absorb_zero_point,
@@ -222,32 +225,56 @@ def _integer_layer(
     return IntegerLayer(weight, integer_bias, shift.astype(np.int32))
 
 
-def from_denoiser(denoiser: Denoiser, notes: str = "") -> Model:
-    """Exports a trained denoiser to integers, with temperature zero (uncalibrated)."""
+def _grids(denoiser: Denoiser) -> Iterator[tuple[QuantLinear, int, int | NDArray[np.int64], bool]]:
+    """The layers with the fraction bits of inputs and outputs, and whether inputs are shifted.
 
-    def head_bits(channel: int) -> NDArray[np.int64]:
+    In the sequence of :meth:`IntegerNetwork.layers`.
+    """
+    yield denoiser.stem, INPUT_BITS, STREAM_BITS, False
+    for block in denoiser.blocks:
+        yield block.first, ACTIVATION_BITS, ACTIVATION_BITS, True
+        yield block.second, ACTIVATION_BITS, STREAM_BITS, True
+    yield denoiser.neck, ACTIVATION_BITS, STREAM_BITS, True
+    for layer in denoiser.colour:
+        yield layer, INPUT_BITS, STREAM_BITS, False
+    for channel, head in enumerate(denoiser.heads):
         # The float network gives means in 32 input units (5 bits), scales in octaves.
         bits = [LOGIT_BITS] * N_MIXTURES + [MEAN_BITS + 5] * N_MIXTURES
         bits += [SCALE_STEPS.bit_length() - 1] * N_MIXTURES + [COEFFICIENT_BITS] * channel
-        return np.array(bits, dtype=np.int64)
+        yield head, ACTIVATION_BITS, np.array(bits, dtype=np.int64), True
 
+
+def from_denoiser(denoiser: Denoiser, notes: str = "") -> Model:
+    """Exports a trained denoiser to integers, with temperature zero (uncalibrated)."""
+    stem, *rest = (_integer_layer(*grid) for grid in _grids(denoiser))
+    in_blocks, (neck, *last) = rest[: 2 * denoiser.shape.blocks], rest[2 * denoiser.shape.blocks :]
     network = IntegerNetwork(
-        stem=_integer_layer(denoiser.stem, INPUT_BITS, STREAM_BITS, False),
-        blocks=tuple(
-            (
-                _integer_layer(block.first, ACTIVATION_BITS, ACTIVATION_BITS, True),
-                _integer_layer(block.second, ACTIVATION_BITS, STREAM_BITS, True),
-            )
-            for block in denoiser.blocks
-        ),
-        neck=_integer_layer(denoiser.neck, ACTIVATION_BITS, STREAM_BITS, True),
-        colour=tuple(
-            _integer_layer(layer, INPUT_BITS, STREAM_BITS, False) for layer in denoiser.colour
-        ),
-        heads=tuple(
-            _integer_layer(head, ACTIVATION_BITS, head_bits(c), True)
-            for c, head in enumerate(denoiser.heads)
-        ),
+        stem=stem,
+        blocks=tuple(zip(in_blocks[::2], in_blocks[1::2], strict=True)),
+        neck=neck,
+        colour=tuple(last[:2]),
+        heads=tuple(last[2:]),
     )
     temperature = np.zeros((2, N_DENSITIES, 3), dtype=np.int8)
     return Model(network, MixtureTables.compute(), temperature, notes)
+
+
+def to_denoiser(model: Model) -> Denoiser:
+    """The float denoiser of a model, to train on from it; exporting it again gives its integers."""
+    network = model.network
+    shape = DenoiserShape(len(network.stem.weight), len(network.blocks), network.head_width)
+    denoiser = Denoiser(shape)
+    with torch.no_grad():
+        for (layer, input_bits, output_bits, shifted), integers in zip(
+            _grids(denoiser), network.layers(), strict=True
+        ):
+            accumulator_bits = integers.shift + output_bits
+            scale = 2.0 ** (input_bits - accumulator_bits)
+            layer.weight.copy_(torch.from_numpy(integers.weight * scale[:, None]))
+            if layer.bias is not None:
+                bias = integers.bias.astype(np.int64)
+                if shifted:
+                    bias -= ZERO_POINT * integers.weight.astype(np.int64).sum(axis=1)
+                layer.bias.copy_(torch.from_numpy(bias * 2.0**-accumulator_bits))
+    denoiser.refresh()
+    return denoiser

@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ import torch
 from torch import Tensor
 
 from source_codec.denoiser import Denoiser, DenoiserShape, mixture_bits
+from source_codec.errors import ModelError
+from source_codec.model import Model, to_denoiser
 from source_codec.training_data import (
     Batch,
     BatchStream,
@@ -44,7 +47,8 @@ class TrainingConfig:
         learning_rate: peak rate of the hidden matrices' optimiser (Muon).
         learning_rate_scalars: peak rate of Adam, for heads, colour inputs and biases.
         seed: of data and initial weights.
-        start_from: checkpoint whose weights to start from, if any.
+        start_from: where the weights come from at first, if not from the seed: the name or path of
+            a model, or a checkpoint (``.pt``) of another run.
     """
 
     data_root: Path
@@ -57,7 +61,7 @@ class TrainingConfig:
     learning_rate: float = 0.01
     learning_rate_scalars: float = 0.002
     seed: int = 1
-    start_from: Path | None = None
+    start_from: str = ""
 
 
 def _source(entry: dict[str, Any]) -> Source:
@@ -80,8 +84,8 @@ def load_config(path: Path) -> TrainingConfig:
         validation = tuple(_source(entry) for entry in table.pop("validation"))
         shape = DenoiserShape(**table.pop("shape", {}))
         root = (path.parent / table.pop("data_root")).resolve()
-        if "start_from" in table:
-            table["start_from"] = (path.parent / table["start_from"]).resolve()
+        if Path(table.get("start_from", "")).suffix:
+            table["start_from"] = str((path.parent / table["start_from"]).resolve())
         return TrainingConfig(
             data_root=root, sources=sources, validation=validation, shape=shape, **table
         )
@@ -129,6 +133,26 @@ def _learning_rate(progress: float) -> float:
     return 0.5 + 0.5 * float(np.cos(np.pi * min((progress - 0.4) / 0.6, 1.0)))
 
 
+def _weights(config: TrainingConfig) -> dict[str, Tensor]:
+    """The weights that a configuration starts from.
+
+    Raises:
+        ModelError: no such model or checkpoint, or one of another shape.
+    """
+    if Path(config.start_from).suffix == ".pt":
+        try:
+            state = torch.load(config.start_from, weights_only=True)
+            shape, weights = DenoiserShape(**state["shape"]), state["average"]
+        except (OSError, RuntimeError, KeyError, UnpicklingError) as error:
+            raise ModelError(f"{config.start_from} is not a checkpoint: {error}") from error
+    else:
+        denoiser = to_denoiser(Model.load(config.start_from))
+        shape, weights = denoiser.shape, denoiser.state_dict()
+    if shape != config.shape:
+        raise ModelError(f"{config.start_from} has {shape}, the configuration {config.shape}")
+    return weights
+
+
 class Trainer:
     """A training run with its state in one folder (``checkpoint.pt``, ``log.csv``)."""
 
@@ -162,9 +186,9 @@ class Trainer:
         if self.checkpoint.exists():
             self._load(torch.load(self.checkpoint, weights_only=True))
         elif config.start_from:
-            state = torch.load(config.start_from, weights_only=True)
-            self.model.load_state_dict(state["average"])
-            self.average.load_state_dict(state["average"])
+            weights = _weights(config)
+            self.model.load_state_dict(weights)
+            self.average.load_state_dict(weights)
 
     @property
     def checkpoint(self) -> Path:

@@ -14,7 +14,7 @@ from PIL import Image
 from scipy.special import softmax
 from scipy.stats import logistic
 
-from source_codec import Codec, Process, export, training_data
+from source_codec import Codec, ModelError, Process, export, training_data
 from source_codec.calibration import fit_temperatures
 from source_codec.denoiser import Denoiser, DenoiserShape, mixture_bits
 from source_codec.export import export_checkpoint
@@ -450,6 +450,23 @@ def test_a_run_may_start_from_another(config: TrainingConfig, tmp_path: Path) ->
     assert second.step == 0
     assert torch.equal(second.model.stem.bias, first.average.stem.bias)
     assert torch.equal(second.average.stem.bias, first.average.stem.bias)
+
+
+def test_a_run_may_start_from_the_default_model(config: TrainingConfig, tmp_path: Path) -> None:
+    default = Model.load()
+    settings = replace(config, start_from="default", shape=DenoiserShape(192, 2, 64))
+    trainer = Trainer(settings, tmp_path / "run")
+    # Rounding the weights again changes nothing: the same integers, so the same model.
+    again = from_denoiser(trainer.average).network.layers()
+    for layer, expected in zip(again, default.network.layers(), strict=True):
+        np.testing.assert_array_equal(layer.weight, expected.weight)
+        np.testing.assert_array_equal(layer.bias, expected.bias)
+        np.testing.assert_array_equal(layer.shift, expected.shift)
+
+
+def test_a_start_of_another_shape_is_refused(config: TrainingConfig, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="width=192"):
+        Trainer(replace(config, start_from="default"), tmp_path / "run")
 
 
 # From a checkpoint to a codec.
