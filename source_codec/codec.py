@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from source_codec import container
 from source_codec.container import DEFAULT_PROCESS, MAX_SIDE, Header
 from source_codec.errors import CorruptStream, UnsupportedImage, UnsupportedStream
+from source_codec.features import GREEN_FIRST
 from source_codec.model import Model
 from source_codec.preview import fill_unknown
 from source_codec.reverse_coding import (
@@ -20,13 +21,12 @@ from source_codec.reverse_coding import (
     RangeEncoder,
     decode_images,
     encode_steps,
-    payload_of,
+    finished_payload,
 )
 from source_codec.workers import Workers
 
 Image = NDArray[np.uint8]
 Progress = Callable[[float], None]
-_GREEN_FIRST = [1, 0, 2]
 _BATCH_PIXELS = 1 << 20
 """Images of one size are coded together up to this many pixels."""
 
@@ -52,13 +52,13 @@ def _coding_planes(image: Image) -> Image:
     """(H, W, 3) in coding order: green, red, blue; gray replicated."""
     if image.ndim == 2:
         return np.repeat(image[..., None], 3, axis=2)
-    return np.ascontiguousarray(image[..., _GREEN_FIRST])
+    return np.ascontiguousarray(image[..., GREEN_FIRST])
 
 
 def _from_planes(planes: Image, channels: int) -> Image:
     if channels == 1:
         return planes[..., 0].copy()
-    return np.ascontiguousarray(planes[..., _GREEN_FIRST])  # the permutation is its own inverse
+    return np.ascontiguousarray(planes[..., GREEN_FIRST])
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class Codec:
                     report(fraction)
             for index, coder in zip(group.indices, coders, strict=True):
                 streams[index] = container.pack(
-                    images[index], payload_of(coder), self.model.model_id, process
+                    images[index], finished_payload(coder), self.model.model_id, process
                 )
         return streams
 

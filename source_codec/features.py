@@ -17,11 +17,14 @@ training and coding run this same kernel.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+GREEN_FIRST = [1, 0, 2]
+"""Coding order of the channels of an RGB image: green, red, blue. It is its own inverse."""
 FINE_RADIUS = 4
 """Radius of the window of single pixels: 9x9."""
 BOX_SCALES = (3, 9, 27)
@@ -232,6 +235,38 @@ def extract(
             inputs[n, context + N_EXPONENTS + N_DENSITIES] = FLAG
         if gray:
             inputs[n, context + N_EXPONENTS + N_DENSITIES + 1] = FLAG
+
+
+class Features(NamedTuple):
+    """What :func:`extract` gives of N pixels: see there."""
+
+    inputs: NDArray[np.int8]
+    base: NDArray[np.int32]
+    exponent: NDArray[np.int32]
+
+
+def features_at(
+    image: NDArray[np.uint8],
+    known: NDArray[np.uint8],
+    ys: NDArray[np.intp],
+    xs: NDArray[np.intp],
+    density: int,
+    gray: bool,
+) -> Features:
+    """Features of pixels of a single masked image; arguments as of :func:`extract`."""
+    height, width = known.shape
+    integral = np.empty((height + 1, width + 1, 4), dtype=np.int32)
+    masked_integral(image, known, integral)
+    n = len(ys)
+    features = Features(
+        np.empty((n, N_INPUTS), dtype=np.int8),
+        np.empty((n, 3), dtype=np.int32),
+        np.empty(n, dtype=np.int32),
+    )
+    small = height * width <= SMALL_PIXELS
+    places = ys.astype(np.int32), xs.astype(np.int32)
+    extract(image, known, integral, *places, density, small, gray, *features)
+    return features
 
 
 def density_class(known_ranks: int, n_ranks: int) -> int:

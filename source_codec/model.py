@@ -30,7 +30,7 @@ from source_codec.denoiser import (
     quantise_weight,
 )
 from source_codec.errors import ModelError
-from source_codec.features import N_DENSITIES, N_INPUTS, extract, masked_integral
+from source_codec.features import N_DENSITIES, features_at
 from source_codec.integer_network import (
     STREAM_BITS,
     ZERO_POINT,
@@ -116,13 +116,8 @@ class Model:
         image = noise.astype(np.uint8).reshape(_GOLDEN_SIDE, _GOLDEN_SIDE, 3)
         ranks, _ = rank_map(Order.HALTON, _GOLDEN_SIDE, _GOLDEN_SIDE)
         known = (ranks < _GOLDEN_RANK).astype(np.uint8)
-        ys, xs = (places.astype(np.int32) for places in np.nonzero(1 - known))
-        integral = np.empty((_GOLDEN_SIDE + 1, _GOLDEN_SIDE + 1, 4), dtype=np.int32)
-        masked_integral(image, known, integral)
-        inputs = np.empty((len(ys), N_INPUTS), dtype=np.int8)
-        base = np.empty((len(ys), 3), dtype=np.int32)
-        exponent = np.empty(len(ys), dtype=np.int32)
-        extract(image, known, integral, ys, xs, 5, True, False, inputs, base, exponent)
+        ys, xs = np.nonzero(1 - known)
+        inputs, base, exponent = features_at(image, known, ys, xs, 5, gray=False)
         neck = self.network.trunk(inputs)
         digest = hashlib.blake2b(inputs.tobytes() + neck.tobytes(), digest_size=16)
         residual = (image[ys, xs, :2].astype(np.int32) - 48) * 2

@@ -282,7 +282,7 @@ def encode_steps(
         yield done / context.known.size, coders
 
 
-def payload_of(coder: RangeEncoder) -> bytes:
+def finished_payload(coder: RangeEncoder) -> bytes:
     """The bytes of a finished range coder."""
     words: bytes = coder.get_compressed().astype("<u4").tobytes()
     return words
@@ -314,10 +314,9 @@ def _decode_block(
             base = evaluation.base[channel]
             residual[:, channel] = input_units(values, base, evaluation.exponent)
     for unit in evaluation.units:
-        restored = pixels[unit.rows, : context.channels]
-        context.images[unit.image, step.ys[unit.span], step.xs[unit.span], : context.channels] = (
-            restored
-        )
+        ys, xs = step.ys[unit.span], step.xs[unit.span]
+        image = context.images[unit.image]
+        image[ys, xs, : context.channels] = pixels[unit.rows, : context.channels]
 
 
 def decode_images(

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,20 +16,12 @@ from PIL import Image
 from torch import Tensor
 
 from source_codec import history
-from source_codec.features import (
-    N_INPUTS,
-    SMALL_PIXELS,
-    density_class,
-    extract,
-    masked_integral,
-)
+from source_codec.features import GREEN_FIRST, density_class, features_at
 from source_codec.order import Order, rank_map
 from source_codec.schedule import Schedule, boundaries
 
 OPEN_EDGE = 1e6
 """Stands for an infinite bin edge, in input units; finite, so that gradients stay finite."""
-GREEN_FIRST = [1, 0, 2]
-"""Coding order of the channels of an RGB image: green, red, blue."""
 
 
 @dataclass(frozen=True)
@@ -201,26 +192,7 @@ def examples_at(
     gray: bool,
 ) -> Batch:
     """Inputs and targets at given pixels of a masked image (green, red, blue)."""
-    height, width = known.shape
-    n = len(ys)
-    integral = np.empty((height + 1, width + 1, 4), dtype=np.int32)
-    masked_integral(image, known, integral)
-    inputs = np.empty((n, N_INPUTS), dtype=np.int8)
-    base = np.empty((n, 3), dtype=np.int32)
-    exponent = np.empty(n, dtype=np.int32)
-    extract(
-        image,
-        known,
-        integral,
-        ys.astype(np.int32),
-        xs.astype(np.int32),
-        density,
-        height * width <= SMALL_PIXELS,
-        gray,
-        inputs,
-        base,
-        exponent,
-    )
+    inputs, base, exponent = features_at(image, known, ys, xs, density, gray)
     true = image[ys, xs].astype(np.float32)
     unit = np.exp2(exponent.astype(np.float32))[:, None]
     residual = ((16 * true - base) / unit).astype(np.float32)
@@ -228,7 +200,7 @@ def examples_at(
     edges = np.stack([residual - half, residual + half], axis=-1)
     edges[..., 0][true == 0] = -OPEN_EDGE
     edges[..., 1][true == 255] = OPEN_EDGE
-    weight = np.ones((n, 3), dtype=np.float32)
+    weight = np.ones((len(ys), 3), dtype=np.float32)
     if gray:
         weight[:, 1:] = 0
     return Batch(*(torch.from_numpy(a) for a in (inputs, residual, edges, weight)))
@@ -281,7 +253,6 @@ class BatchStream:
         return concatenate(examples)
 
     def _fill(self) -> None:
-        numba.set_num_threads(1)
         try:
             while True:
                 self._queue.put(self._make())
