@@ -139,13 +139,19 @@ def find_images(path: Path) -> tuple[list[ImageFile], list[str]]:
 
 
 def measure(
-    path: Path, codec: Codec, baselines: Sequence[str], threads: int | None, progress: Progress
+    path: Path,
+    codec: Codec,
+    histories: bool,
+    baselines: Sequence[str],
+    threads: int | None,
+    progress: Progress,
 ) -> tuple[list[Row], list[str]]:
     """Runs all codecs on all images of ``path``.
 
     Args:
         path: a folder or a file.
         codec: ours.
+        histories: whether ours looks for source histories.
         baselines: names of :data:`BASELINES`.
         threads: for those baselines that use threads; None takes all cores.
         progress: called with the fraction done.
@@ -158,21 +164,23 @@ def measure(
     """
     files, skipped = find_images(path)
     # Kernels are compiled or loaded on first use, which is no part of coding an image.
-    codec.decode(codec.encode(np.ascontiguousarray(files[0].images[0][:16, :16])))
+    codec.decode(codec.encode(np.ascontiguousarray(files[0].images[0][:128, :128])))
     rows: list[Row] = []
     runs = len(files) * (1 + len(baselines))
     for index, file in enumerate(files):
         done = index * (1 + len(baselines))
-        rows += _run_ours(file, codec, part_of(progress, done / runs, 1 / runs))
+        rows += _run_ours(file, codec, histories, part_of(progress, done / runs, 1 / runs))
         for number, name in enumerate(baselines, 1):
             share = part_of(progress, (done + number) / runs, 1 / runs)
             rows += _run_baseline(file, name, threads or available_cores(), share)
     return rows, skipped
 
 
-def _run_ours(file: ImageFile, codec: Codec, progress: Progress) -> list[Row]:
+def _run_ours(file: ImageFile, codec: Codec, histories: bool, progress: Progress) -> list[Row]:
     start = time.perf_counter()
-    streams = codec.encode_many(file.images, progress=part_of(progress, 0.0, 0.5))
+    streams = codec.encode_many(
+        file.images, histories=histories, progress=part_of(progress, 0.0, 0.5)
+    )
     middle = time.perf_counter()
     decoded = codec.decode_many(streams, progress=part_of(progress, 0.5, 0.5))
     end = time.perf_counter()

@@ -45,6 +45,7 @@ def fit_temperatures(
         context = Context(model, np.zeros_like(image)[None], gray=False)
         for step in steps_of(process, *image.shape[:2]):
             context.begin_step()
+            network = model.expert(step.density, context.small)
             for number, units in enumerate(blocks_of(step, 1)):
                 if number and rng.random() > share:
                     continue
@@ -56,7 +57,7 @@ def fit_temperatures(
                     values = np.ascontiguousarray(pixels[:, channel])
                     coded = np.ascontiguousarray(residual[:, :channel])
                     base, exponent = evaluation.base[channel], evaluation.exponent
-                    parameters = model.network.head(channel, evaluation.neck, coded)
+                    parameters = network.head(channel, evaluation.neck, coded)
                     cell = bits[int(context.small), step.density, channel]
                     for i, temperature in enumerate(CANDIDATES):
                         m = mixture(parameters, base, exponent, coded, temperature, model.tables)
@@ -67,7 +68,7 @@ def fit_temperatures(
             context.end_step(step)
         if progress:
             progress((done + 1) / len(images))
-    # Cells that no image reached keep temperature zero, the neutral one.
+    # Cells that no image reached keep the temperature that they had.
     best = np.array(CANDIDATES)[bits.argmin(axis=-1)]
-    best[bits.sum(axis=-1) == 0] = 0
+    best = np.where(bits.sum(axis=-1) == 0, model.temperature, best)
     return replace(model, temperature=best.astype(np.int8))

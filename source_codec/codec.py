@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from source_codec import container
 from source_codec.container import DEFAULT_PROCESS, MAX_SIDE, Header
 from source_codec.errors import CorruptStream, UnsupportedImage, UnsupportedStream
-from source_codec.features import GREEN_FIRST
+from source_codec.features import GREEN_FIRST, SMALL_PIXELS
+from source_codec.layout import Shape, compose, join
 from source_codec.model import Model
 from source_codec.preview import fill_unknown
 from source_codec.reverse_coding import (
@@ -55,6 +56,10 @@ def _coding_planes(image: Image) -> Image:
     return np.ascontiguousarray(image[..., GREEN_FIRST])
 
 
+def _array_shape(shape: Shape) -> tuple[int, ...]:
+    return shape[:2] if shape.channels == 1 else shape
+
+
 def _from_planes(planes: Image, channels: int) -> Image:
     if channels == 1:
         return planes[..., 0].copy()
@@ -63,22 +68,28 @@ def _from_planes(planes: Image, channels: int) -> Image:
 
 @dataclass(frozen=True)
 class _Group:
-    """Streams or images that are coded as one batch, with their places in the caller's list."""
+    """Plain images that are coded as one batch: their places in the list of all of them."""
 
     indices: list[int]
-    pixels: int
+    shape: Shape
+    process: Process
+
+    @property
+    def pixels(self) -> int:
+        return self.shape.pixels * len(self.indices)
 
 
-def _groups(keys: Sequence[tuple[int, int, int, Process]]) -> Iterator[_Group]:
-    """Batches of equal keys (height, width, channels, process)."""
-    by_key: dict[tuple[int, int, int, Process], list[int]] = defaultdict(list)
+def _groups(keys: Sequence[tuple[Shape, Process]]) -> Iterator[_Group]:
+    """Batches of equal shape and process."""
+    by_key: dict[tuple[Shape, Process], list[int]] = defaultdict(list)
     for index, key in enumerate(keys):
         by_key[key].append(index)
-    for (height, width, *_), indices in by_key.items():
-        per_batch = max(1, _BATCH_PIXELS // (height * width))
+    for (shape, process), indices in by_key.items():
+        # Large images come one by one: the model adapts to each.
+        small = shape.pixels <= SMALL_PIXELS
+        per_batch = max(1, _BATCH_PIXELS // shape.pixels) if small else 1
         for start in range(0, len(indices), per_batch):
-            members = indices[start : start + per_batch]
-            yield _Group(members, height * width * len(members))
+            yield _Group(indices[start : start + per_batch], shape, process)
 
 
 class _Share:
@@ -120,43 +131,69 @@ class Codec:
         """
         return cls(Model.load(model), threads)
 
-    def encode(self, image: Image, process: Process = DEFAULT_PROCESS) -> bytes:
+    def encode(
+        self, image: Image, process: Process = DEFAULT_PROCESS, histories: bool = True
+    ) -> bytes:
         """One image, uint8 (H, W, 3) or (H, W), to a ``.ddm`` stream.
+
+        Args:
+            image: the image.
+            process: parameters of the denoising process.
+            histories: whether to look for a source history (:mod:`source_codec.source_history`).
 
         Raises:
             UnsupportedImage: see :func:`check_image`.
         """
-        return self.encode_many([image], process)[0]
+        return self.encode_many([image], process, histories)[0]
 
     def encode_many(
         self,
         images: Sequence[Image],
         process: Process = DEFAULT_PROCESS,
+        histories: bool = True,
         progress: Progress | None = None,
     ) -> list[bytes]:
-        """Several images; those of equal size are evaluated together, each has its own stream.
+        """Several images; small ones of equal size are evaluated together.
 
         The streams are those that :meth:`encode` gives.
         """
         for image in images:
             check_image(image)
+        layouts, plain = [], []
+        for image in images:
+            layout, leaves = compose(image, histories)
+            layouts.append(layout)
+            plain += leaves
+        payloads = iter(self._encode_plain(plain, process, progress))
+        return [
+            container.pack(
+                image,
+                layout,
+                [next(payloads) for _ in layout.leaves()],
+                self.model.model_id,
+                process,
+            )
+            for image, layout in zip(images, layouts, strict=True)
+        ]
+
+    def _encode_plain(
+        self, images: Sequence[Image], process: Process, progress: Progress | None
+    ) -> list[bytes]:
+        """Payloads of plain images."""
         share = _Share(progress, sum(i.shape[0] * i.shape[1] for i in images))
-        streams = [b""] * len(images)
-        keys = [(i.shape[0], i.shape[1], 1 if i.ndim == 2 else 3, process) for i in images]
-        for group in _groups(keys):
+        payloads = [b""] * len(images)
+        for group in _groups([(Shape.of(image), process) for image in images]):
             planes = np.stack([_coding_planes(images[i]) for i in group.indices])
-            gray = images[group.indices[0]].ndim == 2
             report = share.of(group.pixels)
             coders: list[RangeEncoder] = []
+            gray = group.shape.channels == 1
             steps = encode_steps(self.model, planes, gray, process, self._workers)
             for fraction, coders in steps:  # noqa: B007 (the last coders are used)
                 if report:
                     report(fraction)
             for index, coder in zip(group.indices, coders, strict=True):
-                streams[index] = container.pack(
-                    images[index], finished_payload(coder), self.model.model_id, process
-                )
-        return streams
+                payloads[index] = finished_payload(coder)
+        return payloads
 
     def decode(self, data: bytes) -> Image:
         """The image of a ``.ddm`` stream, proved by the hash in the stream.
@@ -170,21 +207,34 @@ class Codec:
     def decode_many(
         self, streams: Sequence[bytes], progress: Progress | None = None
     ) -> list[Image]:
-        """Several streams; those of equal image size are evaluated together."""
+        """Several streams; small images of equal size are evaluated together."""
         headers = [self._header(data) for data in streams]
-        share = _Share(progress, sum(h.width * h.height for h in headers))
-        images: list[Image] = [np.empty(0, dtype=np.uint8)] * len(streams)
-        keys = [(h.height, h.width, h.channels, h.process) for h in headers]
+        leaves = iter(self._decode_plain(headers, streams, progress))
+        return [self._proved(join(header.layout, leaves), header) for header in headers]
+
+    def _decode_plain(
+        self,
+        headers: Sequence[Header],
+        streams: Sequence[bytes],
+        progress: Progress | None = None,
+    ) -> list[Image]:
+        """The plain images that the streams' images are composed of."""
+        payloads, keys = [], []
+        for header, data in zip(headers, streams, strict=True):
+            payloads += container.payloads_of(data, header)
+            keys += [(shape, header.process) for shape in header.layout.leaves()]
+        share = _Share(progress, sum(shape.pixels for shape, _ in keys))
+        plain: list[Image] = [np.empty(0, dtype=np.uint8)] * len(payloads)
         for group in _groups(keys):
-            members = [(headers[i], streams[i]) for i in group.indices]
             report = share.of(group.pixels)
             restored = np.empty((0, 0, 0, 3), dtype=np.uint8)
-            for restored, known in self._steps(members):  # noqa: B007 (the last ones are used)
+            members = [payloads[i] for i in group.indices]
+            for restored, known in self._steps(members, group):  # noqa: B007 (the last are used)
                 if report:
                     report(float(known.mean()))
-            for index, (header, _), one in zip(group.indices, members, restored, strict=True):
-                images[index] = self._proved(_from_planes(one, header.channels), header)
-        return images
+            for index, planes in zip(group.indices, restored, strict=True):
+                plain[index] = _from_planes(planes, group.shape.channels)
+        return plain
 
     def decode_progressive(self, data: bytes) -> Iterator[tuple[Image, NDArray[np.bool_]]]:
         """Decodes step by step.
@@ -198,23 +248,36 @@ class Codec:
             CorruptStream: as :meth:`decode`; at the latest after the last step.
         """
         header = self._header(data)
-        for planes, known in self._steps([(header, data)]):
-            mask = known.astype(bool)
-            image = _from_planes(planes[0], header.channels)
-            if mask.all():
-                self._proved(image, header)
-            else:
-                image = fill_unknown(image, mask)
-            yield image, mask
+        payloads = container.payloads_of(data, header)
+        # Of a composed image the first part (the luma, say) comes last, over the others.
+        shapes = header.layout.leaves()
+        leaves = [np.zeros(_array_shape(shape), dtype=np.uint8) for shape in shapes]
+        for index in reversed(range(len(shapes))):
+            group = _Group([index], shapes[index], header.process)
+            for planes, known in self._steps([payloads[index]], group):
+                part_known = known.astype(bool)
+                leaf = _from_planes(planes[0], shapes[index].channels)
+                whole = bool(part_known.all())
+                leaves[index] = leaf if whole else fill_unknown(leaf, part_known)
+                image = join(header.layout, iter(leaves))
+                if index or part_known.shape != image.shape[:2]:
+                    mask = np.full(image.shape[:2], whole and index == 0)
+                else:
+                    mask = part_known
+                if mask.all():
+                    self._proved(image, header)
+                yield image, mask
 
     def step_bits(self, data: bytes) -> list[int]:
-        """Bits that each denoising step of a stream took (decodes and encodes it again)."""
-        process = container.read_header(data).process
-        image = self.decode(data)
-        planes = _coding_planes(image)[None]
-        steps = encode_steps(self.model, planes, image.ndim == 2, process, self._workers)
-        totals = [coders[0].num_bits() for _, coders in steps]
-        return [int(bits) for bits in np.diff([0, *totals])]
+        """Bits that each denoising step took, part by part (decodes and encodes it again)."""
+        header = self._header(data)
+        bits: list[int] = []
+        for leaf in self._decode_plain([header], [data]):
+            planes = _coding_planes(leaf)[None]
+            steps = encode_steps(self.model, planes, leaf.ndim == 2, header.process, self._workers)
+            totals = [coders[0].num_bits() for _, coders in steps]
+            bits += [int(count) for count in np.diff([0, *totals])]
+        return bits
 
     def _header(self, data: bytes) -> Header:
         header = container.read_header(data)
@@ -226,17 +289,11 @@ class Codec:
         return header
 
     def _steps(
-        self, members: list[tuple[Header, bytes]]
+        self, payloads: list[bytes], group: _Group
     ) -> Iterator[tuple[Image, NDArray[np.uint8]]]:
-        header = members[0][0]
+        height, width, channels = group.shape
         return decode_images(
-            self.model,
-            [container.payload_of(data, h) for h, data in members],
-            header.height,
-            header.width,
-            header.channels == 1,
-            header.process,
-            self._workers,
+            self.model, payloads, height, width, channels == 1, group.process, self._workers
         )
 
     @staticmethod

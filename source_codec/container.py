@@ -9,16 +9,20 @@ has only about a kilobyte of payload:
 2 bytes                first bytes of the model id
 varint                 width
 varint                 height; left out when flag SQUARE is set
-1 byte, 1 byte         order and schedule codes, steps; only when flag PROCESS is set
-varint                 payload length in bytes
+1 byte, 1 byte         order (high four bits), 8 unless the model adapts, schedule; steps; only
+                       when flag PROCESS is set
+layout                 only when flag COMPOSED is set: the tree of :mod:`source_codec.layout`, each
+                       node a byte (its kind; 0: plain), and if composed a varint (length of the
+                       side information), the side information, and the nodes of its parts
+varint, ...            payload length in bytes, for each plain part
 2 or 4 bytes           check of all bytes before and after this field (CRC-32, truncated)
 2 or 8 bytes           BLAKE2b hash of the pixels, truncated
-payload                range-coder words
+payloads               range-coder words
 =====================  =====================================================================
 
-Flags: GRAY 1, SQUARE 2, PROCESS 4, SMALL 8. Images of at most 64x64 pixels set SMALL and take the
-short check and hash (32 bits together); larger ones 96 bits. Varints are LEB128, at most four
-bytes. Every field has one valid encoding only, so that a stream cannot be altered without a trace.
+Flags: GRAY 1, SQUARE 2, PROCESS 4, COMPOSED 8. Images of at most 64x64 pixels take the short check
+and hash (32 bits together); larger ones 96 bits. Varints are LEB128, at most four bytes. Every
+field has one valid encoding only, so that a stream cannot be altered without a trace.
 
 The check rejects damage before any decoding; the hash proves the decoded pixels.
 """
@@ -27,23 +31,27 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from source_codec.errors import CorruptStream, UnsupportedStream
 from source_codec.features import SMALL_PIXELS
+from source_codec.layout import PLAIN, Layout, Shape, check_level, part_shapes
 from source_codec.order import Order
 from source_codec.reverse_coding import LEAST_BITS_PER_VALUE, Process
 from source_codec.schedule import MAX_STEPS, Schedule
 
 MAGIC = b"\xddM"
-VERSION = 1
+VERSION = 2
 MAX_SIDE = 4096
 MODEL_ID_BYTES = 2
 DEFAULT_PROCESS = Process()
-_GRAY, _SQUARE, _PROCESS, _SMALL = 1, 2, 4, 8
+_GRAY, _SQUARE, _PROCESS, _COMPOSED = 1, 2, 4, 8
+_FIXED = 8  # in the byte of order and schedule: the model does not adapt
 _ORDERS = list(Order)
 _SCHEDULES = list(Schedule)
 
@@ -58,7 +66,8 @@ class Header:
         channels: 1 (gray) or 3 (RGB).
         process: parameters of the denoising process.
         model_id: first bytes of the model's identity.
-        payload_bytes: length of the range coder's payload.
+        layout: how the image is made of parts; plain, as a rule.
+        payload_lengths: length of the range coder's payload of each plain part.
         pixel_hash: truncated hash of the pixels.
         header_bytes: length of everything before the payload.
     """
@@ -69,9 +78,15 @@ class Header:
     channels: int
     process: Process
     model_id: bytes
-    payload_bytes: int
+    layout: Layout
+    payload_lengths: tuple[int, ...]
     pixel_hash: bytes
     header_bytes: int
+
+    @property
+    def payload_bytes(self) -> int:
+        """Length of all payloads."""
+        return sum(self.payload_lengths)
 
 
 def pixel_hash(image: NDArray[np.uint8]) -> bytes:
@@ -120,28 +135,55 @@ def _field_bytes(small: bool) -> tuple[int, int]:
     return (2, 2) if small else (4, 8)
 
 
-def pack(image: NDArray[np.uint8], payload: bytes, model_id: bytes, process: Process) -> bytes:
-    """Puts a payload into the container.
+def _layout_bytes(layout: Layout) -> bytes:
+    if layout.kind == PLAIN:
+        return bytes([PLAIN])
+    front = bytes([layout.kind]) + _varint(len(layout.side)) + layout.side
+    return front + b"".join(_layout_bytes(part) for part in layout.parts)
+
+
+def _read_layout(reader: _Reader, shape: Shape, level: int = 0) -> Layout:
+    check_level(level)
+    kind = reader.take(1)[0]
+    if kind == PLAIN:
+        return Layout(shape)
+    side = reader.take(reader.varint())
+    parts = tuple(_read_layout(reader, part, level + 1) for part in part_shapes(kind, side, shape))
+    return Layout(shape, kind, side, parts)
+
+
+def pack(
+    image: NDArray[np.uint8],
+    layout: Layout,
+    payloads: Sequence[bytes],
+    model_id: bytes,
+    process: Process,
+) -> bytes:
+    """Puts the payloads of an image into the container.
 
     Args:
         image: the image, uint8 (H, W, 3) or (H, W).
-        payload: the range coder's bytes.
+        layout: how it is made of parts.
+        payloads: the range coder's bytes of each plain part.
         model_id: identity of the model.
         process: parameters of the denoising process.
     """
-    height, width = image.shape[:2]
-    small = height * width <= SMALL_PIXELS
-    flags = _GRAY * (image.ndim == 2) | _SQUARE * (height == width) | _SMALL * small
-    flags |= _PROCESS * (process != DEFAULT_PROCESS)
+    height, width, channels = layout.shape
+    composed = layout.kind != PLAIN
+    flags = _GRAY * (channels == 1) | _SQUARE * (height == width)
+    flags |= _PROCESS * (process != DEFAULT_PROCESS) | _COMPOSED * composed
     front = MAGIC + bytes([VERSION << 4 | flags]) + model_id[:MODEL_ID_BYTES] + _varint(width)
     if height != width:
         front += _varint(height)
     if process != DEFAULT_PROCESS:
         codes = _ORDERS.index(process.order) << 4 | _SCHEDULES.index(process.schedule)
+        codes |= 0 if process.adaptive else _FIXED
         front += bytes([codes, process.steps])
-    front += _varint(len(payload))
-    check_bytes, hash_bytes = _field_bytes(small)
-    back = pixel_hash(image)[:hash_bytes] + payload
+    if composed:
+        front += _layout_bytes(layout)
+    front += b"".join(_varint(len(payload)) for payload in payloads)
+    check_bytes, hash_bytes = _field_bytes(layout.shape.pixels <= SMALL_PIXELS)
+    back = pixel_hash(image)[:hash_bytes] + b"".join(payloads)
     check = zlib.crc32(front + back).to_bytes(4, "little")[:check_bytes]
     return front + check + back
 
@@ -165,33 +207,39 @@ def read_header(data: bytes) -> Header:
     height = width if flags & _SQUARE else reader.varint()
     if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
         raise CorruptStream(f"image size {width}x{height} is outside 1x1 to {MAX_SIDE}x{MAX_SIDE}")
-    small = height * width <= SMALL_PIXELS
-    if small != bool(flags & _SMALL) or (height == width) != bool(flags & _SQUARE):
+    if (height == width) != bool(flags & _SQUARE):
         raise CorruptStream("the header contradicts itself")
     process = DEFAULT_PROCESS
     if flags & _PROCESS:
         codes, steps = reader.take(2)
-        order, schedule = codes >> 4, codes & 15
+        order, schedule = codes >> 4, codes & 7
         if order >= len(_ORDERS) or schedule >= len(_SCHEDULES) or not 1 <= steps <= MAX_STEPS:
             raise CorruptStream("unknown order or schedule")
-        process = Process(_ORDERS[order], _SCHEDULES[schedule], steps)
+        process = Process(_ORDERS[order], _SCHEDULES[schedule], steps, not codes & _FIXED)
         if process == DEFAULT_PROCESS:
             raise CorruptStream("the header spells out the default process")
-    payload_bytes = reader.varint()
+    channels = 1 if flags & _GRAY else 3
+    layout = Layout(Shape(height, width, channels))
+    if flags & _COMPOSED:
+        layout = _read_layout(reader, layout.shape)
+        if layout.kind == PLAIN:
+            raise CorruptStream("the header calls a plain image composed")
+    leaves = layout.leaves()
+    lengths = tuple(reader.varint() for _ in leaves)
     front = data[: reader.position]
-    check_bytes, hash_bytes = _field_bytes(small)
+    check_bytes, hash_bytes = _field_bytes(layout.shape.pixels <= SMALL_PIXELS)
     check = reader.take(check_bytes)
     back = data[reader.position :]
     stored_hash = reader.take(hash_bytes)
-    if len(data) != reader.position + payload_bytes:
+    if len(data) != reader.position + sum(lengths):
         raise CorruptStream(
-            f"payload of {len(data) - reader.position} bytes where the header says {payload_bytes}"
+            f"payload of {len(data) - reader.position} bytes where the header says {sum(lengths)}"
         )
     if zlib.crc32(front + back).to_bytes(4, "little")[:check_bytes] != check:
         raise CorruptStream("the stream is damaged: its check does not match")
-    channels = 1 if flags & _GRAY else 3
-    if 8 * payload_bytes < int(width * height * channels * LEAST_BITS_PER_VALUE) - 64:
-        raise CorruptStream("the payload is too short for the image size")
+    for leaf, length in zip(leaves, lengths, strict=True):
+        if 8 * length < int(leaf.pixels * leaf.channels * LEAST_BITS_PER_VALUE) - 64:
+            raise CorruptStream("the payload is too short for the image size")
     return Header(
         version,
         width,
@@ -199,12 +247,14 @@ def read_header(data: bytes) -> Header:
         channels,
         process,
         model_id,
-        payload_bytes,
+        layout,
+        lengths,
         stored_hash,
         reader.position,
     )
 
 
-def payload_of(data: bytes, header: Header) -> bytes:
-    """The payload of a stream whose header has been read."""
-    return data[header.header_bytes :]
+def payloads_of(data: bytes, header: Header) -> list[bytes]:
+    """The payloads of a stream whose header has been read, one for each plain part."""
+    stops = np.cumsum((header.header_bytes, *header.payload_lengths)).tolist()
+    return [data[start:stop] for start, stop in pairwise(stops)]

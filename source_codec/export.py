@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from source_codec.calibration import fit_temperatures
-from source_codec.denoiser import Denoiser, DenoiserShape
-from source_codec.features import SMALL_PIXELS
-from source_codec.model import Model, from_denoiser
-from source_codec.training import TrainingConfig
+from source_codec.denoiser import Denoiser
+from source_codec.experts import PHASES
+from source_codec.features import N_DENSITIES, SMALL_PIXELS
+from source_codec.model import Model, from_denoisers
+from source_codec.training import read_checkpoint
+from source_codec.training_config import TrainingConfig
 from source_codec.training_data import ImageStream
 from source_codec.workers import Workers
 
@@ -23,15 +25,45 @@ SMALL_IMAGES = 60
 """Pieces of 256x256 pixels, or small images, taken from each validation source."""
 
 
+def _is_small(image: NDArray[np.uint8]) -> bool:
+    return image.shape[0] * image.shape[1] <= SMALL_PIXELS
+
+
 def calibration_images(config: TrainingConfig) -> list[NDArray[np.uint8]]:
-    """A fixed choice of held-out images: pieces of the validation sources."""
+    """A fixed choice of held-out colour images: pieces of the validation sources.
+
+    Gray sources are left out: calibration codes three channels.
+    """
     images = []
     for source in config.validation:
-        stream = ImageStream(config.data_root, source, CROP, np.random.default_rng(30_000))
-        first = stream.draw()
-        count = SMALL_IMAGES if first.shape[0] * first.shape[1] <= SMALL_PIXELS else LARGE_IMAGES
-        images += [first, *(stream.draw() for _ in range(count - 1))]
+        if not source.gray:
+            stream = ImageStream(config.data_root, source, CROP, np.random.default_rng(30_000))
+            first = stream.draw()
+            count = SMALL_IMAGES if _is_small(first) else LARGE_IMAGES
+            images += [first, *(stream.draw() for _ in range(count - 1))]
     return images
+
+
+def _calibrated(
+    model: Model,
+    trained: Sequence[bool],
+    images: Sequence[NDArray[np.uint8]],
+    rng: np.random.Generator,
+    progress: Callable[[float], None] | None,
+) -> Model:
+    """The model with new temperatures for its trained experts, as far as there are images."""
+    refit = np.zeros((2, N_DENSITIES, 1), dtype=bool)
+    classes = set()
+    for phase, is_trained in zip(PHASES, trained, strict=True):
+        if is_trained and any(_is_small(image) == phase.small for image in images):
+            refit[int(phase.small), phase.densities] = True
+            classes.add(phase.small)
+    chosen = [image for image in images if _is_small(image) in classes]
+    if not chosen:
+        return model
+    # On a worker's thread, as when coding: torch's own threads only get in the way of small blocks.
+    fitted = Workers(1).alone(fit_temperatures, model, chosen, rng, progress=progress)
+    return replace(model, temperature=np.where(refit, fitted.temperature, model.temperature))
 
 
 def export_checkpoint(
@@ -43,6 +75,9 @@ def export_checkpoint(
 ) -> Model:
     """Writes the model file of a checkpoint.
 
+    Experts that were not trained come out as those that the run started from, with the
+    temperatures that these had, if it started from a model.
+
     Args:
         checkpoint: ``checkpoint.pt`` of a :class:`source_codec.training.Trainer`.
         config: the run's configuration; its validation sources serve for calibration.
@@ -52,14 +87,18 @@ def export_checkpoint(
 
     Returns:
         The calibrated model, as read back from the file.
+
+    Raises:
+        ModelError: not a checkpoint, or weights that the integer format does not hold.
     """
-    state = torch.load(checkpoint, weights_only=True)
-    denoiser = Denoiser(DenoiserShape(**state["shape"]))
-    denoiser.load_state_dict(state["average"])
-    model = from_denoiser(denoiser, notes)
+    state = read_checkpoint(checkpoint)
+    denoisers = [Denoiser(shape) for shape in state["shapes"]]
+    for denoiser, average in zip(denoisers, state["averages"], strict=True):
+        denoiser.load_state_dict(average)
+    model = from_denoisers(denoisers, notes)
+    if config.start_from and Path(config.start_from).suffix != ".pt":
+        model = replace(model, temperature=Model.load(config.start_from).temperature)
+    trained = [steps > 0 for steps in state["steps"]]
     rng = np.random.default_rng(config.seed)
-    # On a worker's thread, as when coding: torch's own threads only get in the way of small blocks.
-    images = calibration_images(config)
-    calibrated = Workers(1).alone(fit_temperatures, model, images, rng, progress=progress)
-    calibrated.save(output)
+    _calibrated(model, trained, calibration_images(config), rng, progress).save(output)
     return Model.load(output)

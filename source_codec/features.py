@@ -11,12 +11,14 @@ eight bits serve smooth sky and coarse gravel alike. Base and exponent also anch
 distribution, which the network gives relative to them.
 
 Units: "Q4" is 1/16 of a gray level. Everything is integer arithmetic, exact on any machine;
-training and coding run this same kernel.
+training and coding run this same kernel. (The float32 quotients of :func:`_box_means` are integers
+divided and rounded in a way that is shown there to be exact.)
 """
 
 from __future__ import annotations
 
 import math
+import threading
 from typing import NamedTuple
 
 import numpy as np
@@ -45,118 +47,266 @@ ONE = 32
 FLAG = 127
 
 
-def _place_weights() -> NDArray[np.int64]:
-    """Weights of the base prediction: inverse cube of the distance, tiny for the coarse boxes."""
+LANES = 4
+"""Numbers held per pixel or box: three channels and presence."""
+MARGIN = FINE_RADIUS
+"""Unknown pixels around a masked image, so that the finest window needs no bounds checks."""
+_BAND = 64  # rows of box means held at once
+_REACH = max(scale * radius for scale, radius in zip(BOX_SCALES, BOX_RADII, strict=True))
+_OVERHANG = _REACH + (max(BOX_SCALES) - 1) // 2
+_PLACES = N_PLACES + 1  # one place that is always empty: an even number suits vectors
+
+
+def _place_weights() -> NDArray[np.int32]:
+    """Weights of the base prediction: inverse cube of the distance, tiny for the coarse boxes.
+
+    They sum to less than 2^31 / 4081, so that a weighted sum of Q4 values fits 32 bits.
+    """
     weights = []
     for dy in range(-FINE_RADIUS, FINE_RADIUS + 1):
         for dx in range(-FINE_RADIUS, FINE_RADIUS + 1):
             if dy or dx:
                 d2 = dy * dy + dx * dx
-                weights.append(math.isqrt((1 << 40) // d2**3))
+                weights.append(math.isqrt((1 << 32) // d2**3))
     for scale, radius, damping in zip(BOX_SCALES, BOX_RADII, (3, 6, 9), strict=True):
         for by in range(-radius, radius + 1):
             for bx in range(-radius, radius + 1):
                 d2 = max(by * by + bx * bx, 1) * scale * scale
-                weights.append(max(math.isqrt((1 << 40) // d2**3) >> damping, 1))
-    return np.array(weights, dtype=np.int64)
+                weights.append(max(math.isqrt((1 << 32) // d2**3) >> damping, 1))
+    return np.array([*weights, 0], dtype=np.int32)
 
 
 _WEIGHTS = _place_weights()
-# The mean of n pixels without a division: (16 * sum * RECIPROCAL[n] + 2^39) >> 40 is the mean in
-# Q4, correctly rounded for every sum of up to 27 * 27 bytes.
-_RECIPROCAL = np.array([0] + [-(-(1 << 40) // n) for n in range(1, 27 * 27 + 1)], dtype=np.int64)
+
+
+def masked_image(height: int, width: int) -> NDArray[np.int16]:
+    """A wholly masked image: int16 ``(H + 8, W + 8, 4)``, zeros.
+
+    A known pixel holds its channels in Q4 plus one, and a one for its presence; unknown pixels and
+    the margin hold zeros.
+    """
+    return np.zeros((height + 2 * MARGIN, width + 2 * MARGIN, LANES), dtype=np.int16)
 
 
 @njit(cache=True, nogil=True)
-def masked_integral(
-    image: NDArray[np.uint8], known: NDArray[np.uint8], out: NDArray[np.int32]
+def reveal(
+    masked: NDArray[np.int16],
+    image: NDArray[np.uint8],
+    ys: NDArray[np.int32],
+    xs: NDArray[np.int32],
 ) -> None:
-    """Summed-area table of the known pixels and of their count.
+    """Makes pixels of ``image`` (H, W, 3) known in a masked image."""
+    for n in range(ys.shape[0]):
+        y, x = ys[n] + MARGIN, xs[n] + MARGIN
+        for c in range(3):
+            masked[y, x, c] = (np.int16(image[ys[n], xs[n], c]) << 4) + 1
+        masked[y, x, 3] = 1
+
+
+def integral_table(height: int, width: int) -> NDArray[np.int32]:
+    """Room for the summed-area table of an image: int32 ``(H + 1, W + 81, 4)``.
+
+    Beyond the left and right edge the sums go on unchanged, far enough for every box.
+    """
+    return np.empty((height + 1, width + 1 + 2 * _OVERHANG, LANES), dtype=np.int32)
+
+
+@njit(cache=True, nogil=True)
+def masked_integral(masked: NDArray[np.int16], out: NDArray[np.int32]) -> None:
+    """Summed-area table of a masked image.
 
     Args:
-        image: uint8 ``(H, W, 3)``.
-        known: uint8 ``(H, W)``, 1 where the pixel is known.
-        out: int32 ``(H + 1, W + 1, 4)``, overwritten: three channel sums, modulo 2^32, and the
-            count.
+        masked: int16 ``(H + 8, W + 8, 4)``, from :func:`masked_image`.
+        out: from :func:`integral_table`, overwritten; the sums are modulo 2^32.
     """
-    height, width = known.shape
+    height, width = masked.shape[0] - 2 * MARGIN, masked.shape[1] - 2 * MARGIN
     out[0] = 0
     for y in range(height):
-        r0 = r1 = r2 = count = np.int32(0)
-        out[y + 1, 0] = 0
+        s0 = s1 = s2 = s3 = np.int32(0)
+        above, here, pixels = out[y], out[y + 1], masked[y + MARGIN]
+        here[: _OVERHANG + 1] = 0
         for x in range(width):
-            if known[y, x]:
-                r0 += image[y, x, 0]
-                r1 += image[y, x, 1]
-                r2 += image[y, x, 2]
-                count += 1
-            out[y + 1, x + 1, 0] = out[y, x + 1, 0] + r0
-            out[y + 1, x + 1, 1] = out[y, x + 1, 1] + r1
-            out[y + 1, x + 1, 2] = out[y, x + 1, 2] + r2
-            out[y + 1, x + 1, 3] = out[y, x + 1, 3] + count
+            s0 += pixels[x + MARGIN, 0]
+            s1 += pixels[x + MARGIN, 1]
+            s2 += pixels[x + MARGIN, 2]
+            s3 += pixels[x + MARGIN, 3]
+            to = x + _OVERHANG + 1
+            here[to, 0] = above[to, 0] + s0
+            here[to, 1] = above[to, 1] + s1
+            here[to, 2] = above[to, 2] + s2
+            here[to, 3] = above[to, 3] + s3
+        here[width + _OVERHANG + 1 :] = here[width + _OVERHANG]
+
+
+# Without checks for division by zero, which would rule out vector instructions.
+@njit(cache=True, nogil=True, error_model="numpy")
+def _box_means(
+    integral: NDArray[np.int32],
+    scale: int,
+    reach: int,
+    first: int,
+    rows: int,
+    sums: NDArray[np.int32],
+    counts: NDArray[np.int32],
+    out: NDArray[np.int16],
+) -> None:
+    """Masked means of the boxes around all pixels of some rows.
+
+    Args:
+        integral: from :func:`masked_integral`.
+        scale: side of the boxes.
+        reach: how far left and right of the image box centres go.
+        first, rows: the rows of box centres; they may lie outside the image.
+        sums, counts: scratch, int32 (at least W + 2 reach, 4).
+        out: int16 (at least rows, W + 2 reach, 4), overwritten, as :func:`masked_image`.
+    """
+    height, width = integral.shape[0] - 1, integral.shape[1] - 1 - 2 * _OVERHANG
+    columns = width + 2 * reach
+    half = (scale - 1) // 2
+    left = _OVERHANG - reach - half
+    flat = sums[:columns].reshape(-1)
+    divisors = counts[:columns].reshape(-1)
+    one = np.int32(1)
+    for row in range(rows):
+        y0 = min(max(first + row - half, 0), height)
+        y1 = min(max(first + row - half + scale, 0), height)
+        upper_left = integral[y0, left : left + columns].reshape(-1)
+        upper_right = integral[y0, left + scale : left + scale + columns].reshape(-1)
+        lower_left = integral[y1, left : left + columns].reshape(-1)
+        lower_right = integral[y1, left + scale : left + scale + columns].reshape(-1)
+        for i in range(LANES * columns):
+            # Modulo 2^32: on large images the table's own sums wrap, a box's do not.
+            flat[i] = lower_right[i] - upper_right[i] - lower_left[i] + upper_left[i]
+        for x in range(columns):
+            count = max(sums[x, 3], one)
+            for c in range(LANES):
+                counts[x, c] = count
+        # Boxes without known pixels give zeros, others a one as their presence. The rounding is
+        # exact: a quotient of integers below 2^24 is never so close to a tie that its own rounding
+        # to 24 bits could reach it.
+        means = out[row].reshape(-1)
+        for i in range(LANES * columns):
+            means[i] = np.int16(np.float32(flat[i]) / np.float32(divisors[i]) + np.float32(0.5))
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _gather_places(
-    image: NDArray[np.uint8],
-    known: NDArray[np.uint8],
-    integral: NDArray[np.int32],
-    y: int,
-    x: int,
-    means: NDArray[np.int32],
-    present: NDArray[np.uint8],
-) -> None:
-    """Masked box means in Q4 and presence at all 163 places around ``(y, x)``."""
-    height, width = known.shape
-    place = 0
-    for dy in range(-FINE_RADIUS, FINE_RADIUS + 1):
-        yy = y + dy
-        for dx in range(-FINE_RADIUS, FINE_RADIUS + 1):
-            if dy == 0 and dx == 0:
-                continue
-            xx = x + dx
-            inside = 0 <= yy < height and 0 <= xx < width and known[yy, xx] != 0
-            present[place] = inside
-            if inside:
-                means[place, 0] = np.int32(image[yy, xx, 0]) << 4
-                means[place, 1] = np.int32(image[yy, xx, 1]) << 4
-                means[place, 2] = np.int32(image[yy, xx, 2]) << 4
-            place += 1
-    for k in range(3):
-        scale, radius = BOX_SCALES[k], BOX_RADII[k]
-        top = y - (scale - 1) // 2 - radius * scale
-        left = x - (scale - 1) // 2 - radius * scale
-        for by in range(2 * radius + 1):
-            y0 = min(max(top + by * scale, 0), height)
-            y1 = min(max(top + (by + 1) * scale, 0), height)
-            for bx in range(2 * radius + 1):
-                x0 = min(max(left + bx * scale, 0), width)
-                x1 = min(max(left + (bx + 1) * scale, 0), width)
-                count = (
-                    integral[y1, x1, 3]
-                    - integral[y0, x1, 3]
-                    - integral[y1, x0, 3]
-                    + integral[y0, x0, 3]
-                )
-                present[place] = count > 0
-                if count > 0:
-                    reciprocal = _RECIPROCAL[count]
-                    for c in range(3):
-                        # Modulo 2^32: on large images the table's own sums wrap, a box's do not.
-                        total = (
-                            np.int64(integral[y1, x1, c])
-                            - integral[y0, x1, c]
-                            - integral[y1, x0, c]
-                            + integral[y0, x0, c]
-                        ) & 0xFFFFFFFF
-                        means[place, c] = (16 * total * reciprocal + (1 << 39)) >> 40
-                place += 1
+def _normalise(places: NDArray[np.int16], inputs: NDArray[np.int8], base: NDArray[np.int32]) -> int:
+    """From the values at the places (164, 4) to network inputs and base; returns the exponent.
+
+    Plain loops over 32-bit integers, which compile to vector instructions.
+    """
+    s0 = s1 = s2 = s3 = np.int32(0)
+    for p in range(_PLACES):
+        w = _WEIGHTS[p]
+        s0 += w * np.int32(places[p, 0])
+        s1 += w * np.int32(places[p, 1])
+        s2 += w * np.int32(places[p, 2])
+        s3 += w * np.int32(places[p, 3])
+    weight_sum = np.int64(s3)
+    if weight_sum == 0:
+        base[:] = 128 << 4
+        inputs[:] = 0
+        return 5
+    half = weight_sum >> 1
+    b0 = np.int32((s0 + half) // weight_sum)
+    b1 = np.int32((s1 + half) // weight_sum)
+    b2 = np.int32((s2 + half) // weight_sum)
+    base[0], base[1], base[2] = b0 - 1, b1 - 1, b2 - 1
+
+    d0 = d1 = d2 = np.int32(0)
+    for p in range(_PLACES):
+        w = _WEIGHTS[p] * np.int32(places[p, 3])
+        d0 += w * abs(np.int32(places[p, 0]) - b0)
+        d1 += w * abs(np.int32(places[p, 1]) - b1)
+        d2 += w * abs(np.int32(places[p, 2]) - b2)
+    activity = (np.int64(d0) + np.int64(d1) + np.int64(d2)) // (3 * weight_sum)
+    e = 0
+    # Octaves around the target: 24 * sqrt(2) is about 34.
+    while e < N_EXPONENTS - 1 and activity > (np.int64(34) << e):
+        e += 1
+
+    shift, limit = np.int32(e), np.int32(127)
+    rounding = np.int32((1 << e) >> 1)
+    r0, r1, r2 = rounding - b0, rounding - b1, rounding - b2
+    for p in range(_PLACES):
+        known = np.int32(places[p, 3])
+        v0, v1, v2 = np.int32(places[p, 0]), np.int32(places[p, 1]), np.int32(places[p, 2])
+        inputs[p, 0] = min(max((v0 + r0) >> shift, -limit), limit) * known
+        inputs[p, 1] = min(max((v1 + r1) >> shift, -limit), limit) * known
+        inputs[p, 2] = min(max((v2 + r2) >> shift, -limit), limit) * known
+        inputs[p, 3] = known * np.int32(ONE)
+    return e
 
 
 @njit(cache=True, nogil=True)
+def _extract(
+    masked: NDArray[np.int64],
+    integral: NDArray[np.int32],
+    ys: NDArray[np.int32],
+    xs: NDArray[np.int32],
+    density: int,
+    small: bool,
+    gray: bool,
+    inputs: NDArray[np.int8],
+    base: NDArray[np.int32],
+    exponent: NDArray[np.int32],
+    sums: NDArray[np.int32],
+    counts: NDArray[np.int32],
+    means: NDArray[np.int16],
+    means64: NDArray[np.int64],
+) -> None:
+    """:func:`extract`, a band of rows at a time; the four lanes of a place move as one int64."""
+    places = np.zeros((_PLACES, LANES), dtype=np.int16)
+    window = places.view(np.int64)[:, 0]
+    placed = inputs.reshape(inputs.shape[0], N_INPUTS // LANES, LANES)
+    done = 0
+    while done < ys.shape[0]:
+        top = ys[done]
+        stop = done
+        bottom = top
+        while stop < ys.shape[0] and top <= ys[stop] < top + _BAND:
+            bottom = max(bottom, ys[stop])
+            stop += 1
+        rows = bottom - top + 1
+        for k in range(3):
+            reach = BOX_SCALES[k] * BOX_RADII[k]
+            first, count = top - reach, rows + 2 * reach
+            _box_means(integral, BOX_SCALES[k], reach, first, count, sums, counts, means[k])
+        for n in range(done, stop):
+            y, x = ys[n], xs[n]
+            place = 0
+            for dy in range(2 * FINE_RADIUS + 1):
+                row = masked[y + dy]
+                for dx in range(2 * FINE_RADIUS + 1):
+                    if dy != FINE_RADIUS or dx != FINE_RADIUS:
+                        window[place] = row[x + dx]
+                        place += 1
+            for k in range(3):
+                scale = BOX_SCALES[k]
+                for by in range(2 * BOX_RADII[k] + 1):
+                    row = means64[k, y - top + by * scale]
+                    for bx in range(2 * BOX_RADII[k] + 1):
+                        window[place] = row[x + bx * scale]
+                        place += 1
+            e = _normalise(places, placed[n], base[n])
+            exponent[n] = e
+            context = LANES * N_PLACES
+            for i in range(context, N_INPUTS):
+                inputs[n, i] = 0
+            inputs[n, context + e] = FLAG
+            inputs[n, context + N_EXPONENTS + density] = FLAG
+            if small:
+                inputs[n, context + N_EXPONENTS + N_DENSITIES] = FLAG
+            if gray:
+                inputs[n, context + N_EXPONENTS + N_DENSITIES + 1] = FLAG
+        done = stop
+
+
+_scratch = threading.local()
+
+
 def extract(
-    image: NDArray[np.uint8],
-    known: NDArray[np.uint8],
+    masked: NDArray[np.int16],
     integral: NDArray[np.int32],
     ys: NDArray[np.int32],
     xs: NDArray[np.int32],
@@ -170,10 +320,10 @@ def extract(
     """Network inputs, base prediction and exponent of N pixels.
 
     Args:
-        image: uint8 ``(H, W, 3)`` in coding order of the channels (green, red, blue).
-        known: uint8 ``(H, W)``.
+        masked: int16 ``(H + 8, W + 8, 4)``, from :func:`masked_image`, in coding order of the
+            channels (green, red, blue).
         integral: from :func:`masked_integral`.
-        ys, xs: int32 ``(N,)``, the pixels to be coded.
+        ys, xs: int32 ``(N,)``, the pixels to be coded; fastest in raster order.
         density: density class of the step, from :func:`density_class`.
         small, gray: image-level flags.
         inputs: int8 ``(N, 672)``, overwritten. ``[4 p + c]`` is place p: three relative means and
@@ -181,60 +331,27 @@ def extract(
         base: int32 ``(N, 3)``, overwritten: base prediction in Q4.
         exponent: int32 ``(N,)``, overwritten: 0 to 6; one input unit is ``2^exponent`` in Q4.
     """
-    means = np.empty((N_PLACES, 3), dtype=np.int32)
-    present = np.empty(N_PLACES, dtype=np.uint8)
-    for n in range(ys.shape[0]):
-        _gather_places(image, known, integral, ys[n], xs[n], means, present)
-
-        weight_sum = np.int64(0)
-        s0 = s1 = s2 = np.int64(0)
-        for p in range(N_PLACES):
-            if present[p]:
-                w = _WEIGHTS[p]
-                weight_sum += w
-                s0 += w * means[p, 0]
-                s1 += w * means[p, 1]
-                s2 += w * means[p, 2]
-        e = 5
-        b0 = b1 = b2 = np.int32(128 << 4)
-        if weight_sum > 0:
-            half = weight_sum >> 1
-            b0 = np.int32((s0 + half) // weight_sum)
-            b1 = np.int32((s1 + half) // weight_sum)
-            b2 = np.int32((s2 + half) // weight_sum)
-            deviation = np.int64(0)
-            for p in range(N_PLACES):
-                if present[p]:
-                    deviation += _WEIGHTS[p] * (
-                        abs(means[p, 0] - b0) + abs(means[p, 1] - b1) + abs(means[p, 2] - b2)
-                    )
-            activity = deviation // (3 * weight_sum)
-            e = 0
-            # Octaves around the target: 24 * sqrt(2) is about 34.
-            while e < N_EXPONENTS - 1 and activity > (np.int64(34) << e):
-                e += 1
-        base[n, 0], base[n, 1], base[n, 2] = b0, b1, b2
-        exponent[n] = e
-
-        rounding = (1 << e) >> 1
-        for p in range(N_PLACES):
-            if present[p]:
-                inputs[n, 4 * p] = min(max((means[p, 0] - b0 + rounding) >> e, -127), 127)
-                inputs[n, 4 * p + 1] = min(max((means[p, 1] - b1 + rounding) >> e, -127), 127)
-                inputs[n, 4 * p + 2] = min(max((means[p, 2] - b2 + rounding) >> e, -127), 127)
-                inputs[n, 4 * p + 3] = ONE
-            else:
-                inputs[n, 4 * p] = inputs[n, 4 * p + 1] = 0
-                inputs[n, 4 * p + 2] = inputs[n, 4 * p + 3] = 0
-        for i in range(4 * N_PLACES, N_INPUTS):
-            inputs[n, i] = 0
-        context = 4 * N_PLACES
-        inputs[n, context + e] = FLAG
-        inputs[n, context + N_EXPONENTS + density] = FLAG
-        if small:
-            inputs[n, context + N_EXPONENTS + N_DENSITIES] = FLAG
-        if gray:
-            inputs[n, context + N_EXPONENTS + N_DENSITIES + 1] = FLAG
+    columns = integral.shape[1]
+    rows = min(_BAND, integral.shape[0] - 1) + 2 * _REACH
+    means = getattr(_scratch, "means", None)
+    if means is None or means.shape[1] < rows or means.shape[2] != columns:
+        means = _scratch.means = np.empty((3, rows, columns, LANES), dtype=np.int16)
+    _extract(
+        masked.view(np.int64)[..., 0],
+        integral,
+        ys,
+        xs,
+        density,
+        small,
+        gray,
+        inputs,
+        base,
+        exponent,
+        np.empty((columns, LANES), dtype=np.int32),
+        np.empty((columns, LANES), dtype=np.int32),
+        means,
+        means.view(np.int64)[..., 0],
+    )
 
 
 class Features(NamedTuple):
@@ -255,8 +372,11 @@ def features_at(
 ) -> Features:
     """Features of pixels of a single masked image; arguments as of :func:`extract`."""
     height, width = known.shape
-    integral = np.empty((height + 1, width + 1, 4), dtype=np.int32)
-    masked_integral(image, known, integral)
+    masked = masked_image(height, width)
+    seen_ys, seen_xs = (axis.astype(np.int32) for axis in np.nonzero(known))
+    reveal(masked, image, seen_ys, seen_xs)
+    integral = integral_table(height, width)
+    masked_integral(masked, integral)
     n = len(ys)
     features = Features(
         np.empty((n, N_INPUTS), dtype=np.int8),
@@ -264,8 +384,9 @@ def features_at(
         np.empty(n, dtype=np.int32),
     )
     small = height * width <= SMALL_PIXELS
-    places = ys.astype(np.int32), xs.astype(np.int32)
-    extract(image, known, integral, *places, density, small, gray, *features)
+    rows, columns = ys.astype(np.int32), xs.astype(np.int32)
+    inputs, base, exponent = features
+    extract(masked, integral, rows, columns, density, small, gray, inputs, base, exponent)
     return features
 
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from source_codec.source_history.chroma_lattice import Lattice
+from source_codec.source_history.colour_law import photo_ycc, to_rgb
+
 
 def _double(plane: NDArray[np.int32], size: int, axis: int) -> NDArray[np.int32]:
     """Doubles an axis: even places are samples, odd ones (a + b + 1) >> 1 of their neighbours."""
@@ -22,28 +25,38 @@ def _double(plane: NDArray[np.int32], size: int, axis: int) -> NDArray[np.int32]
     return np.take(doubled.reshape(shape), range(size), axis)
 
 
-def _half_resolution(plane: NDArray[np.float64]) -> NDArray[np.int32]:
-    """Rounded means of 2x2 blocks, upsampled again by two in both directions."""
+def _halved(plane: NDArray[np.float64]) -> NDArray[np.int32]:
+    """Rounded means of 2x2 blocks."""
     height, width = plane.shape
     padded = np.pad(plane, ((0, height % 2), (0, width % 2)), mode="edge")
     blocks = padded.reshape(padded.shape[0] // 2, 2, padded.shape[1] // 2, 2).mean(axis=(1, 3))
-    samples = np.rint(blocks).astype(np.int32)
-    return _double(_double(samples, height, 0), width, 1)
+    return np.rint(blocks).astype(np.int32)
 
 
-def through_photo_ycc(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """An image as PhotoCD would return it: YCC codes, half-resolution chroma, RGB again.
+def _half_resolution(plane: NDArray[np.float64]) -> NDArray[np.int32]:
+    """Rounded means of 2x2 blocks, upsampled again by two in both directions."""
+    height, width = plane.shape
+    return _double(_double(_halved(plane), height, 0), width, 1)
+
+
+def photo_ycc_planes(rgb: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], ...]:
+    """The planes that Photo CD stores: luma, and two of half resolution around 156 and 137.
 
     The scale factors 1.3584, 2.2179 and 1.8215 are Kodak's for PhotoYCC to RGB.
     """
     r, g, b = (rgb[..., c].astype(np.float64) for c in range(3))
     luma = 0.299 * r + 0.587 * g + 0.114 * b
-    y = np.rint(luma / 1.3584)
-    c1 = _half_resolution((b - luma) / 2.2179)
-    c2 = _half_resolution((r - luma) / 1.8215)
-    scaled = 1.3584 * y
-    planes = (scaled + 1.8215 * c2, scaled - 0.4303 * c1 - 0.9272 * c2, scaled + 2.2179 * c1)
-    return np.clip(np.floor(np.stack(planes, axis=-1)), 0, 255).astype(np.uint8)
+    c1, c2 = _halved((b - luma) / 2.2179) + 156, _halved((r - luma) / 1.8215) + 137
+    planes = np.rint(luma / 1.3584).astype(np.int32), c1, c2
+    return tuple(np.clip(plane, 0, 255).astype(np.uint8) for plane in planes)
+
+
+def through_photo_ycc(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """An image as Photo CD would return it: YCC codes, half-resolution chroma, RGB again."""
+    y, c1, c2 = photo_ycc_planes(rgb)
+    full = (Lattice().interpolate(plane, *y.shape) for plane in (c1, c2))
+    image: NDArray[np.uint8] = to_rgb(photo_ycc(), y, *full)
+    return image
 
 
 def through_ycbcr_420(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:

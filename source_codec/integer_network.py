@@ -18,7 +18,9 @@ difference. See :mod:`source_codec.denoiser` for the grids.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -86,16 +88,18 @@ class IntegerLayer:
         accumulators = self._largest_products() + np.abs(self.bias.astype(np.int64))
         return int((accumulators >> self.shift).max()) + 1
 
-    def products(self, x: torch.Tensor, backend: str) -> NDArray[np.int32]:
-        """``x @ weight.T`` for int8 ``x`` (N, in), as int32 (N, out)."""
-        rows = x.shape[0]
-        if rows % ROW_STEP:
-            x = torch.nn.functional.pad(x, (0, 0, 0, -rows % ROW_STEP))
+    @cached_property
+    def rounded_bias(self) -> NDArray[np.int32]:
+        """Bias plus half of what the shift drops: ``(x @ weight.T + rounded_bias) >> shift``."""
+        return (self.bias + ((1 << self.shift.astype(np.int64)) >> 1)).astype(np.int32)
+
+    def products(self, x: torch.Tensor, backend: str, out: torch.Tensor) -> NDArray[np.int32]:
+        """``x @ weight.T`` for int8 ``x`` (N, in) into ``out`` (N, outputs), int32."""
         if backend == "int8":
-            products = torch._int_mm(x, self.transposed)
+            torch._int_mm(x, self.transposed, out=out)
         else:
-            products = torch.mm(x.float(), self.transposed_float).to(torch.int32)
-        return np.asarray(products[:rows])
+            out.copy_(torch.mm(x.float(), self.transposed_float))
+        return np.asarray(out)
 
 
 def absorb_zero_point(layer_bias: NDArray[np.int32], weight: NDArray[np.int8]) -> NDArray[np.int32]:
@@ -128,27 +132,20 @@ def choose_backend() -> str:
         return "float32"
 
 
+# In the kernels below all arithmetic is in 32 bits, so that it compiles to vector instructions.
+
+
 @njit(cache=True, nogil=True)
-def _to_stream(
+def _scaled(
     products: NDArray[np.int32],
     bias: NDArray[np.int32],
     shift: NDArray[np.int32],
-    stream: NDArray[np.int32],
-    accumulate: bool,
+    out: NDArray[np.int32],
 ) -> None:
-    for n in range(products.shape[0]):
-        for o in range(products.shape[1]):
-            value = (products[n, o] + bias[o] + ((1 << shift[o]) >> 1)) >> shift[o]
-            stream[n, o] = stream[n, o] + value if accumulate else value
-
-
-@njit(cache=True, nogil=True)
-def _stream_to_activation(stream: NDArray[np.int32], out: NDArray[np.int8]) -> None:
-    half = (1 << _STREAM_TO_ACTIVATION) >> 1
-    for n in range(stream.shape[0]):
-        for o in range(stream.shape[1]):
-            value = (stream[n, o] + half) >> _STREAM_TO_ACTIVATION
-            out[n, o] = min(max(value, 0), ACTIVATION_MAX) - ZERO_POINT
+    """A layer's outputs from its products and rounded bias."""
+    for n in range(out.shape[0]):
+        for o in range(out.shape[1]):
+            out[n, o] = np.int32(products[n, o] + bias[o]) >> shift[o]
 
 
 @njit(cache=True, nogil=True)
@@ -158,10 +155,49 @@ def _to_activation(
     shift: NDArray[np.int32],
     out: NDArray[np.int8],
 ) -> None:
-    for n in range(products.shape[0]):
-        for o in range(products.shape[1]):
-            value = (products[n, o] + bias[o] + ((1 << shift[o]) >> 1)) >> shift[o]
-            out[n, o] = min(max(value, 0), ACTIVATION_MAX) - ZERO_POINT
+    """The same through a ReLU."""
+    low, high, zero = np.int32(0), np.int32(ACTIVATION_MAX), np.int32(ZERO_POINT)
+    for n in range(out.shape[0]):
+        for o in range(out.shape[1]):
+            value = np.int32(np.int32(products[n, o] + bias[o]) >> shift[o])
+            out[n, o] = min(max(value, low), high) - zero
+
+
+@njit(cache=True, nogil=True)
+def _into_stream(
+    products: NDArray[np.int32],
+    bias: NDArray[np.int32],
+    shift: NDArray[np.int32],
+    stream: NDArray[np.int32],
+    out: NDArray[np.int8],
+) -> None:
+    """Adds a layer's outputs to the residual stream, and puts that through a ReLU."""
+    low, high, zero = np.int32(0), np.int32(ACTIVATION_MAX), np.int32(ZERO_POINT)
+    down = np.int32(_STREAM_TO_ACTIVATION)
+    half = np.int32((1 << _STREAM_TO_ACTIVATION) >> 1)
+    for n in range(out.shape[0]):
+        for o in range(out.shape[1]):
+            value = np.int32(np.int32(products[n, o] + bias[o]) >> shift[o])
+            value = np.int32(stream[n, o] + value)
+            stream[n, o] = value
+            out[n, o] = min(max(np.int32(np.int32(value + half) >> down), low), high) - zero
+
+
+class _Scratch(threading.local):
+    """Buffers of one thread, kept from call to call: fresh memory costs more than the work."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[tuple[str, int, int], torch.Tensor] = {}
+
+    def get(self, name: str, rows: int, columns: int, dtype: torch.dtype) -> torch.Tensor:
+        """A buffer (rows, columns), the same for the same arguments."""
+        key = name, rows, columns
+        if key not in self._buffers:
+            self._buffers[key] = torch.zeros(rows, columns, dtype=dtype)
+        return self._buffers[key]
+
+
+_scratch = _Scratch()
 
 
 @njit(cache=True, nogil=True)
@@ -169,28 +205,32 @@ def _head_activation(
     neck: NDArray[np.int32],
     first: int,
     residual: NDArray[np.int32],
-    weight: NDArray[np.int8],
+    weight: NDArray[np.int32],
     shift: NDArray[np.int32],
     out: NDArray[np.int8],
 ) -> None:
-    """Hidden activations of a head: neck slice plus the coded channels' contribution."""
-    half = (1 << _STREAM_TO_ACTIVATION) >> 1
+    """Hidden activations of a head: neck slice plus the coded channels' contribution.
+
+    ``weight`` is int32 (inputs, out): the inner loops run along the outputs.
+    """
+    half = np.int32((1 << _STREAM_TO_ACTIVATION) >> 1)
+    low, high = np.int32(0), np.int32(ACTIVATION_MAX)
     channels = residual.shape[1]
+    width = out.shape[1]
+    total = np.empty(width, dtype=np.int32)
     for n in range(neck.shape[0]):
-        colour = np.empty(channels * COLOUR_INPUTS, dtype=np.int32)
+        total[:] = 0
         for c in range(channels):
             for g in range(COLOUR_INPUTS):
-                scaled = residual[n, c] * (1 << g)
-                colour[c * COLOUR_INPUTS + g] = min(max(scaled, -127), 127)
-        for o in range(out.shape[1]):
-            value = neck[n, first + o]
-            if channels:
-                total = np.int32(0)
-                for i in range(colour.shape[0]):
-                    total += np.int32(weight[o, i]) * colour[i]
-                value += (total + ((1 << shift[o]) >> 1)) >> shift[o]
-            value = (value + half) >> _STREAM_TO_ACTIVATION
-            out[n, o] = min(max(value, 0), ACTIVATION_MAX) - ZERO_POINT
+                scaled = np.int32(min(max(residual[n, c] * (1 << g), -127), 127))
+                row = weight[c * COLOUR_INPUTS + g]
+                for o in range(width):
+                    total[o] = np.int32(total[o] + np.int32(row[o] * scaled))
+        for o in range(width):
+            rounding = np.int32(np.int32(np.int32(1) << shift[o]) >> np.int32(1))
+            value = np.int32(neck[n, first + o] + (np.int32(total[o] + rounding) >> shift[o]))
+            value = np.int32(np.int32(value + half) >> np.int32(_STREAM_TO_ACTIVATION))
+            out[n, o] = min(max(value, low), high) - np.int32(ZERO_POINT)
 
 
 @dataclass(frozen=True)
@@ -260,25 +300,35 @@ class IntegerNetwork:
         return heads
 
     def _trunk_block(self, inputs: NDArray[np.int8], heads: NDArray[np.int32]) -> None:
-        stream = np.empty((len(inputs), self.stem.weight.shape[0]), dtype=np.int32)
-        activation = np.empty(stream.shape, dtype=np.int8)
-        shared = torch.from_numpy(activation)
-        products = self.stem.products(torch.from_numpy(inputs), self.backend)
-        _to_stream(products, self.stem.bias, self.stem.shift, stream, False)
+        count = len(inputs)
+        rows = -(-count // ROW_STEP) * ROW_STEP
+        width = self.stem.weight.shape[0]
+        x = torch.from_numpy(inputs)
+        if rows != count:
+            x = _scratch.get("inputs", rows, N_INPUTS, torch.int8)
+            x[:count] = torch.from_numpy(inputs)
+        products = _scratch.get("products", rows, width, torch.int32)
+        activation = _scratch.get("activation", rows, width, torch.int8)
+        stream = np.asarray(_scratch.get("stream", rows, width, torch.int32))
+        active = np.asarray(activation)
+        stream[:] = 0
+        first_products = self.stem.products(x, self.backend, products)
+        _into_stream(
+            first_products, self.stem.rounded_bias, self.stem.shift, stream, active
+        )
         for first, second in self.blocks:
-            _stream_to_activation(stream, activation)
-            products = first.products(shared, self.backend)
-            _to_activation(products, first.bias, first.shift, activation)
-            products = second.products(shared, self.backend)
-            _to_stream(products, second.bias, second.shift, stream, True)
-        _stream_to_activation(stream, activation)
-        products = self.neck.products(shared, self.backend)
-        _to_stream(products, self.neck.bias, self.neck.shift, heads, False)
+            hidden = first.products(activation, self.backend, products)
+            _to_activation(hidden, first.rounded_bias, first.shift, active)
+            added = second.products(activation, self.backend, products)
+            _into_stream(added, second.rounded_bias, second.shift, stream, active)
+        neck_products = _scratch.get("neck", rows, self.neck.weight.shape[0], torch.int32)
+        neck = self.neck.products(activation, self.backend, neck_products)
+        _scaled(neck, self.neck.rounded_bias, self.neck.shift, heads)
 
-    def head(
+    def hidden(
         self, channel: int, neck: NDArray[np.int32], residual: NDArray[np.int32]
-    ) -> NDArray[np.int32]:
-        """Mixture parameters of one channel, as integers (see ``logistic_mixture``).
+    ) -> NDArray[np.int8]:
+        """Hidden activations of one channel's head.
 
         Args:
             channel: 0 green, 1 red, 2 blue.
@@ -286,17 +336,34 @@ class IntegerNetwork:
             residual: int32 (N, channel), true residuals of the coded channels, -127 to 127.
 
         Returns:
-            int32 (N, 15 + channel).
+            int8 (N, head_width), minus :data:`ZERO_POINT`.
         """
         hidden = np.empty((neck.shape[0], self.head_width), dtype=np.int8)
         colour = self.colour[max(channel - 1, 0)]
-        _head_activation(
-            neck, channel * self.head_width, residual, colour.weight, colour.shift, hidden
-        )
+        weight = np.ascontiguousarray(colour.weight.T, dtype=np.int32)
+        _head_activation(neck, channel * self.head_width, residual, weight, colour.shift, hidden)
+        return hidden
+
+    def head(
+        self, channel: int, neck: NDArray[np.int32], residual: NDArray[np.int32]
+    ) -> NDArray[np.int32]:
+        """Mixture parameters of one channel, as integers (see ``logistic_mixture``).
+
+        Args: as of :meth:`hidden`.
+
+        Returns:
+            int32 (N, 15 + channel).
+        """
+        hidden = self.hidden(channel, neck, residual)
         layer = self.heads[channel]
-        parameters = np.empty((len(neck), layer.weight.shape[0]), dtype=np.int32)
+        outputs = layer.weight.shape[0]
+        parameters = np.empty((len(neck), outputs), dtype=np.int32)
         for start in range(0, len(neck), ROWS):
-            rows = slice(start, start + ROWS)
-            products = layer.products(torch.from_numpy(hidden[rows]), self.backend)
-            _to_stream(products, layer.bias, layer.shift, parameters[rows], False)
+            part = hidden[start : start + ROWS]
+            rows = -(-len(part) // ROW_STEP) * ROW_STEP
+            x = _scratch.get("hidden", rows, self.head_width, torch.int8)
+            x[: len(part)] = torch.from_numpy(part)
+            products = _scratch.get("parameters", rows, outputs, torch.int32)
+            found = layer.products(x, self.backend, products)
+            _scaled(found, layer.rounded_bias, layer.shift, parameters[start : start + ROWS])
         return parameters

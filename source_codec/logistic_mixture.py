@@ -38,15 +38,18 @@ COEFFICIENT_BITS = 7
 _HALF_MEAN_UNIT = 1 << (COEFFICIENT_BITS - MEAN_BITS - 1)
 
 _LEVEL_BITS = 7  # centres and edges in 1/128 gray level
-_Z_BITS = 12  # argument of the logistic function in 1/4096
-_Z_STEP_BITS = 5  # the table has every 32nd argument, the rest is interpolated
-_Z_LIMIT = 16 << _Z_BITS
-_LOGISTIC_BITS = 24
+_Z_BITS = 16  # argument of the logistic function in 2^-16
+_Z_STEP_BITS = 10  # the table has a step of 1/64, between its entries values are interpolated
+_Z_LIMIT = 12 << _Z_BITS
+_Z_ENTRIES = (2 * _Z_LIMIT >> _Z_STEP_BITS) + 1
+_SLOPE_SHIFT = 16
+_LOGISTIC_ONE = (1 << 16) - 1
 _WEIGHT_BITS = 15
-_CDF_BITS = 32
+_CDF_ONE = _LOGISTIC_ONE << _WEIGHT_BITS
 MIN_OCTAVE = -6
 MAX_OCTAVE = 8
-_INVERSE_BITS = 16
+_INVERSE_SHIFT = 8
+_FACTOR_BITS = 32
 _SCALE_ENTRIES = (MAX_OCTAVE - MIN_OCTAVE) * SCALE_STEPS + 1
 # A log-scale of 0 means 8 input units; an input unit is 2^exponent / 16 gray levels.
 _OCTAVE_OFFSET = -1
@@ -58,10 +61,10 @@ class MixtureTables:
     """The transcendental functions, tabulated; part of the model and of its identity.
 
     Attributes:
-        logistic: int32 (4098,), 2^24 / (1 + exp(-z)) for z = -16 to 16 in steps of 1/128 (and one
-            entry more, for interpolation).
+        logistic: int32 (1537,), (2^16 - 1) / (1 + exp(-z)) for z = -12 to 12 in steps of 1/64, in
+            the low 16 bits, and the difference to the next entry in the high ones.
         exponential: int32 (1024,), 2^15 exp(-i / 64).
-        inverse_scale: int32 (225,), 2^21 / scale in gray levels, from 2^-6 to 2^8.
+        inverse_scale: int32 (225,), 2^17 / scale in gray levels, from 2^-6 to 2^8.
         temperature: int32 (33,), 64 * 2^(-i / 16) for i = -16 to 16, scales the logits.
     """
 
@@ -72,9 +75,9 @@ class MixtureTables:
 
     def __post_init__(self) -> None:
         sizes = (
-            (self.logistic, (2 * _Z_LIMIT >> _Z_STEP_BITS) + 2, 1 << _LOGISTIC_BITS),
+            (self.logistic, _Z_ENTRIES, (1 << 31) - 1),
             (self.exponential, 1024, 1 << _WEIGHT_BITS),
-            (self.inverse_scale, _SCALE_ENTRIES, 1 << 27),
+            (self.inverse_scale, _SCALE_ENTRIES, 1 << 23),
             (self.temperature, 2 * MAX_TEMPERATURE + 1, 128),
         )
         for table, size, peak in sizes:
@@ -82,23 +85,31 @@ class MixtureTables:
                 raise ModelError("mixture table of wrong type or size")
             if table.min() < 0 or table.max() > peak:
                 raise ModelError("mixture table entry out of range")
-        if np.any(np.diff(self.logistic) < 0):
+        values, slopes = self.logistic & _LOGISTIC_ONE, self.logistic >> _SLOPE_SHIFT
+        if np.any(np.diff(values) != slopes[:-1]) or slopes[-1] or slopes.max() > 1 << 11:
             raise ModelError("logistic table is not monotone")
+        if self.inverse_scale.min() < 1:
+            raise ModelError("a scale is infinite")
         if self.exponential[0] != 1 << _WEIGHT_BITS:
             raise ModelError("exponential table does not start at one")
+
+    def sharpness(self, temperature: int) -> int:
+        """Factor on the logits at a temperature, in 1/64."""
+        return int(self.temperature[temperature + MAX_TEMPERATURE])
 
     @classmethod
     def compute(cls) -> MixtureTables:
         """Tables as exported into a model file; a decoder reads them from the file."""
-        z = np.arange((2 * _Z_LIMIT >> _Z_STEP_BITS) + 2) / 128.0 - 16.0
+        z = np.arange(_Z_ENTRIES) / 64.0 - 12.0
+        values = np.rint(_LOGISTIC_ONE / (1 + np.exp(-z))).astype(np.int32)
         octaves = MIN_OCTAVE + np.arange(_SCALE_ENTRIES) / SCALE_STEPS
         steps = np.arange(-MAX_TEMPERATURE, MAX_TEMPERATURE + 1) / SCALE_STEPS
         return cls(
-            logistic=np.rint((1 << _LOGISTIC_BITS) / (1 + np.exp(-z))).astype(np.int32),
+            logistic=values | np.diff(values, append=values[-1]) << _SLOPE_SHIFT,
             exponential=np.rint((1 << _WEIGHT_BITS) * np.exp(-np.arange(1024) / 64)).astype(
                 np.int32
             ),
-            inverse_scale=np.rint(2.0 ** (_INVERSE_BITS + 5 - octaves)).astype(np.int32),
+            inverse_scale=np.rint(2.0 ** (17 - octaves)).astype(np.int32),
             temperature=np.rint(64 * 2.0**-steps).astype(np.int32),
         )
 
@@ -107,15 +118,18 @@ class Mixture(NamedTuple):
     """Mixtures of logistics of N sub-pixels, in integers.
 
     Attributes:
-        weight: int32 (N, K), sums to 2^15 in every row.
-        centre: int32 (N, K), in 1/128 gray level.
-        inverse_scale: int32 (N, K), 2^21 / scale in gray levels.
+        weight: int32 (K, N), sums to 2^15 in every column.
+        centre: int32 (K, N), in 1/128 gray level.
+        inverse_scale: int32 (K, N), 2^17 / scale in gray levels.
+        farthest: int32 (K, N), distance from the centre, in 1/128 gray level, beyond which the
+            logistic function is taken as constant.
         logistic: the logistic table.
     """
 
     weight: NDArray[np.int32]
     centre: NDArray[np.int32]
     inverse_scale: NDArray[np.int32]
+    farthest: NDArray[np.int32]
     logistic: NDArray[np.int32]
 
 
@@ -132,6 +146,7 @@ def _mixture(
     weight: NDArray[np.int32],
     centre: NDArray[np.int32],
     inverse: NDArray[np.int32],
+    farthest: NDArray[np.int32],
 ) -> None:
     k = N_MIXTURES
     gain = np.int64(temperature_table[temperature + MAX_TEMPERATURE])
@@ -149,22 +164,23 @@ def _mixture(
         total = np.int64(0)
         for i in range(k):
             below = ((peak - parameters[n, i]) * gain) >> LOGIT_BITS
-            weight[n, i] = exponential[min(below, 1023)]
-            total += weight[n, i]
+            weight[i, n] = exponential[min(below, 1023)]
+            total += weight[i, n]
         rest = np.int64(1 << _WEIGHT_BITS)
         for i in range(k):
-            share = (np.int64(weight[n, i]) << _WEIGHT_BITS) // total
-            weight[n, i] = share
+            share = (np.int64(weight[i, n]) << _WEIGHT_BITS) // total
+            weight[i, n] = share
             rest -= share
-        weight[n, best] += rest
+        weight[best, n] += rest
         e = np.int64(exponent[n])
         for i in range(k):
             mean = min(max(parameters[n, k + i] + shift, np.int64(-(1 << 15))), np.int64(1 << 15))
-            centre[n, i] = (np.int64(base[n]) << (_LEVEL_BITS - 4)) + (mean << e)
+            centre[i, n] = (np.int64(base[n]) << (_LEVEL_BITS - 4)) + (mean << e)
             octave = np.int64(parameters[n, 2 * k + i]) + temperature
             octave += SCALE_STEPS * (e + _OCTAVE_OFFSET - MIN_OCTAVE)
             octave = min(max(octave, np.int64(0)), np.int64(_SCALE_ENTRIES - 1))
-            inverse[n, i] = inverse_table[octave]
+            inverse[i, n] = inverse_table[octave]
+            farthest[i, n] = (_Z_LIMIT << _INVERSE_SHIFT) // inverse_table[octave] + 1
 
 
 def mixture(
@@ -185,7 +201,9 @@ def mixture(
         temperature: calibration, in 1/16 octave, -16 to 16; positive widens.
         tables: the model's tables.
     """
-    weight, centre, inverse_scale = np.empty((3, len(parameters), N_MIXTURES), dtype=np.int32)
+    weight, centre, inverse_scale, farthest = np.empty(
+        (4, N_MIXTURES, len(parameters)), dtype=np.int32
+    )
     _mixture(
         parameters,
         base,
@@ -198,110 +216,150 @@ def mixture(
         weight,
         centre,
         inverse_scale,
+        farthest,
     )
-    return Mixture(weight, centre, inverse_scale, tables.logistic)
+    return Mixture(weight, centre, inverse_scale, farthest, tables.logistic)
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _cdf(m: Mixture, n: int, value: int) -> np.int64:
-    """Probability, in 2^-32, of all values below ``value`` (1 to 255) under the n-th mixture."""
-    edge = (value << _LEVEL_BITS) - (1 << (_LEVEL_BITS - 1))
-    total = np.int64(0)
+@njit(cache=True, nogil=True)
+def _cumulate(
+    m: Mixture,
+    rows: slice,
+    edges: NDArray[np.int32],
+    place: NDArray[np.int32],
+    cdf: NDArray[np.int32],
+) -> None:
+    """Adds to ``cdf`` the probability of all values below an edge, for some rows of a mixture.
+
+    In units of 1 / :data:`_CDF_ONE`. All arithmetic is in 32 bits and runs along the rows, which
+    compiles to vector instructions; looking up the table is a loop of its own, since it does not.
+
+    Args:
+        m: the mixture.
+        rows: its rows.
+        edges: int32, in 1/128 gray level, one per row.
+        place, cdf: int32, one per row: scratch, and the result.
+    """
+    limit = np.int32(_Z_LIMIT)
     for i in range(N_MIXTURES):
-        z = (np.int64(edge - m.centre[n, i]) * m.inverse_scale[n, i]) >> _INVERSE_BITS
-        z = min(max(z, -_Z_LIMIT), _Z_LIMIT - 1) + _Z_LIMIT
-        cell = z >> _Z_STEP_BITS
-        fraction = z & ((1 << _Z_STEP_BITS) - 1)
-        low = np.int64(m.logistic[cell])
-        slope = m.logistic[cell + 1] - low
-        total += m.weight[n, i] * (low + ((slope * fraction) >> _Z_STEP_BITS))
-    return total >> (_LOGISTIC_BITS + _WEIGHT_BITS - _CDF_BITS)
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _high_upto(m: Mixture, n: int, h: int) -> np.int64:
-    """Sum of the first h entries of the table of high halves."""
-    if h == 0:
-        return np.int64(0)
-    if h == HALF_VALUES:
-        return np.int64(TABLE_TOTAL)
-    cdf = _cdf(m, n, HALF_VALUES * h)
-    return ((cdf * (TABLE_TOTAL - _FLOOR)) >> _CDF_BITS) + h * (_FLOOR // HALF_VALUES)
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _span(m: Mixture, n: int, high: int) -> tuple[np.int64, np.int64]:
-    """Probability of all values below those with this high half, and of these values."""
-    first = HALF_VALUES * high
-    start = _cdf(m, n, first) if first else np.int64(0)
-    end = np.int64(1) << _CDF_BITS
-    if first + HALF_VALUES < 256:
-        end = _cdf(m, n, first + HALF_VALUES)
-    return start, end - start
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _low_upto(m: Mixture, n: int, high: int, start: np.int64, span: np.int64, h: int) -> np.int64:
-    """Sum of the first h entries of the table of low halves, given the high half."""
-    if h == 0:
-        return np.int64(0)
-    if h == HALF_VALUES:
-        return np.int64(TABLE_TOTAL)
-    if span > 0:
-        share = _cdf(m, n, HALF_VALUES * high + h) - start
-        upto = (share * (TABLE_TOTAL - _FLOOR)) // span
-    else:
-        upto = (np.int64(h) * (TABLE_TOTAL - _FLOOR)) >> 4
-    return upto + h * (_FLOOR // HALF_VALUES)
+        centre, inverse, farthest = m.centre[i, rows], m.inverse_scale[i, rows], m.farthest[i, rows]
+        weight = m.weight[i, rows]
+        fraction = np.empty_like(place)
+        for n in range(edges.shape[0]):
+            distance = np.int32(edges[n] - centre[n])
+            distance = min(max(distance, np.int32(-farthest[n])), farthest[n])
+            z = np.int32(np.int32(distance * inverse[n]) >> np.int32(_INVERSE_SHIFT))
+            z = np.int32(min(max(z, np.int32(-limit)), limit) + limit)
+            place[n] = z >> np.int32(_Z_STEP_BITS)
+            fraction[n] = z & np.int32((1 << _Z_STEP_BITS) - 1)
+        for n in range(edges.shape[0]):
+            place[n] = m.logistic[np.uint32(place[n])]
+        for n in range(edges.shape[0]):
+            slope = np.int32(place[n] >> np.int32(_SLOPE_SHIFT))
+            rise = np.int32(np.int32(slope * fraction[n]) >> np.int32(_Z_STEP_BITS))
+            value = np.int32(np.int32(place[n] & np.int32(_LOGISTIC_ONE)) + rise)
+            cdf[n] = np.int32(cdf[n] + np.int32(weight[n] * value))
 
 
 @njit(cache=True, nogil=True)
-def _high_tables(m: Mixture, out: NDArray[np.float32]) -> None:
-    for n in range(out.shape[0]):
+def _fill_tables(cdfs: NDArray[np.int32], tables: NDArray[np.float32]) -> None:
+    """Entries in proportion to the steps of the cdfs (17, N), each at least the floor."""
+    for n in range(tables.shape[0]):
+        first = np.int64(cdfs[0, n])
+        span = cdfs[HALF_VALUES, n] - first
         below = np.int64(0)
-        for h in range(HALF_VALUES):
-            upto = _high_upto(m, n, h + 1)
-            out[n, h] = upto - below
-            below = upto
+        if span > 0:
+            # One division for all entries; what is left to its rounding goes to the last one.
+            factor = (np.int64(TABLE_TOTAL - _FLOOR) << _FACTOR_BITS) // span
+            for h in range(HALF_VALUES - 1):
+                upto = ((cdfs[h + 1, n] - first) * factor) >> _FACTOR_BITS
+                tables[n, h] = upto - below + _FLOOR // HALF_VALUES
+                below = upto
+        else:
+            for h in range(HALF_VALUES - 1):
+                upto = (np.int64(h + 1) * (TABLE_TOTAL - _FLOOR)) // HALF_VALUES
+                tables[n, h] = upto - below + _FLOOR // HALF_VALUES
+                below = upto
+        tables[n, HALF_VALUES - 1] = TABLE_TOTAL - _FLOOR - below + _FLOOR // HALF_VALUES
+
+
+_TILE = 256  # rows handled together: their intermediate results stay in the cache
 
 
 @njit(cache=True, nogil=True)
-def _low_tables(m: Mixture, high: NDArray[np.int32], out: NDArray[np.float32]) -> None:
-    for n in range(out.shape[0]):
-        start, span = _span(m, n, high[n])
-        below = np.int64(0)
-        for h in range(HALF_VALUES):
-            upto = _low_upto(m, n, high[n], start, span, h + 1)
-            out[n, h] = upto - below
-            below = upto
+def _high_tables(m: Mixture, cdfs: NDArray[np.int32], tables: NDArray[np.float32]) -> None:
+    for start in range(0, tables.shape[0], _TILE):
+        rows = slice(start, min(start + _TILE, tables.shape[0]))
+        count = rows.stop - rows.start
+        edges, place = np.empty(count, dtype=np.int32), np.empty(count, dtype=np.int32)
+        cdfs[0, rows] = 0
+        cdfs[HALF_VALUES, rows] = _CDF_ONE
+        for h in range(1, HALF_VALUES):
+            edges[:] = ((HALF_VALUES * h) << _LEVEL_BITS) - (1 << (_LEVEL_BITS - 1))
+            cdfs[h, rows] = 0
+            _cumulate(m, rows, edges, place, cdfs[h, rows])
+        _fill_tables(cdfs[:, rows], tables[rows])
 
 
 @njit(cache=True, nogil=True)
-def _entries(m: Mixture, values: NDArray[np.int32], out: NDArray[np.int64]) -> None:
-    for n in range(out.shape[0]):
-        high, low = values[n] // HALF_VALUES, values[n] % HALF_VALUES
-        out[n, 0] = _high_upto(m, n, high + 1) - _high_upto(m, n, high)
-        start, span = _span(m, n, high)
-        out[n, 1] = _low_upto(m, n, high, start, span, low + 1)
-        out[n, 1] -= _low_upto(m, n, high, start, span, low)
+def _low_tables(
+    m: Mixture,
+    high_cdfs: NDArray[np.int32],
+    high: NDArray[np.int32],
+    tables: NDArray[np.float32],
+) -> None:
+    for start in range(0, tables.shape[0], _TILE):
+        rows = slice(start, min(start + _TILE, tables.shape[0]))
+        count = rows.stop - rows.start
+        edges, place = np.empty(count, dtype=np.int32), np.empty(count, dtype=np.int32)
+        cdfs = np.zeros((HALF_VALUES + 1, count), dtype=np.int32)
+        for n in range(count):
+            cdfs[0, n] = high_cdfs[high[start + n], start + n]
+            cdfs[HALF_VALUES, n] = high_cdfs[high[start + n] + 1, start + n]
+            edges[n] = ((HALF_VALUES * high[start + n]) << _LEVEL_BITS) - (1 << (_LEVEL_BITS - 1))
+        for h in range(1, HALF_VALUES):
+            for n in range(count):
+                edges[n] += np.int32(1 << _LEVEL_BITS)
+            _cumulate(m, rows, edges, place, cdfs[h])
+        _fill_tables(cdfs, tables[rows])
 
 
-def high_tables(m: Mixture) -> NDArray[np.float32]:
-    """Tables of the high four bits: float32 (N, 16), integers that sum to ``TABLE_TOTAL``."""
-    out = np.empty((m.weight.shape[0], HALF_VALUES), dtype=np.float32)
-    _high_tables(m, out)
-    return out
+class HighTables(NamedTuple):
+    """Tables of the high four bits of N sub-pixels.
+
+    Attributes:
+        tables: float32 (N, 16), integers that sum to ``TABLE_TOTAL``.
+        cdfs: int32 (17, N), the probabilities that they were made from.
+    """
+
+    tables: NDArray[np.float32]
+    cdfs: NDArray[np.int32]
 
 
-def low_tables(m: Mixture, high: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Tables of the low four bits given the high ones (N,): as :func:`high_tables`."""
-    out = np.empty((m.weight.shape[0], HALF_VALUES), dtype=np.float32)
-    _low_tables(m, high, out)
+def high_tables(m: Mixture) -> HighTables:
+    """Tables of the high four bits."""
+    n = m.weight.shape[1]
+    result = HighTables(
+        np.empty((n, HALF_VALUES), dtype=np.float32),
+        np.empty((HALF_VALUES + 1, n), dtype=np.int32),
+    )
+    _high_tables(m, result.cdfs, result.tables)
+    return result
+
+
+def low_tables(
+    m: Mixture, high_cdfs: NDArray[np.int32], high: NDArray[np.int32]
+) -> NDArray[np.float32]:
+    """Tables of the low four bits given the high ones (N,): as :class:`HighTables`."""
+    out = np.empty((m.weight.shape[1], HALF_VALUES), dtype=np.float32)
+    _low_tables(m, high_cdfs, high, out)
     return out
 
 
 def code_length(m: Mixture, values: NDArray[np.int32]) -> float:
     """Bits that the range coder takes for values (N,) under distributions (N,)."""
-    entries = np.empty((len(values), 2), dtype=np.int64)
-    _entries(m, values, entries)
-    return float(24 * entries.size - np.log2(entries + 1.0).sum())
+    rows = np.arange(len(values))
+    high, low = values // HALF_VALUES, values % HALF_VALUES
+    tables, cdfs = high_tables(m)
+    entries = np.stack([tables[rows, high], low_tables(m, cdfs, high)[rows, low]])
+    return float(24 * entries.size - np.log2(entries.astype(np.float64) + 1.0).sum())

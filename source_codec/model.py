@@ -7,7 +7,7 @@ carries, is a hash over all of them: names, types, shapes and bytes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
@@ -30,6 +30,7 @@ from source_codec.denoiser import (
     quantise_weight,
 )
 from source_codec.errors import ModelError
+from source_codec.experts import PHASES, expert_of
 from source_codec.features import N_DENSITIES, features_at
 from source_codec.integer_network import (
     STREAM_BITS,
@@ -52,7 +53,7 @@ from source_codec.logistic_mixture import (
 )
 from source_codec.order import Order, rank_map
 
-FORMAT = "ddm-model-1"
+FORMAT = "ddm-model-2"
 MODEL_ID_BYTES = 8
 _GOLDEN_SIDE = 54
 _GOLDEN_RANK = 600  # leaves about 890 pixels: the network's full batch and a partial one
@@ -63,36 +64,38 @@ class Model:
     """Everything that the probability tables depend on.
 
     Attributes:
-        network: the denoiser in integers.
+        experts: the denoisers in integers, in the order of :data:`source_codec.experts.PHASES`.
         tables: logistic, exponential and scale tables.
         temperature: int8 (2, 8, 3), calibration in 1/16 octave by image class (0 large, 1 small),
             density class (how much of the image is known) and channel.
         notes: free text of the file (training configuration).
     """
 
-    network: IntegerNetwork
+    experts: tuple[IntegerNetwork, ...]
     tables: MixtureTables
     temperature: NDArray[np.int8]
     notes: str = ""
 
     def __post_init__(self) -> None:
+        if len(self.experts) != len(PHASES):
+            raise ModelError(f"a model has {len(PHASES)} experts, not {len(self.experts)}")
         if self.temperature.dtype != np.int8 or self.temperature.shape != (2, N_DENSITIES, 3):
             raise ModelError("temperature table of wrong type or shape")
         if np.abs(self.temperature.astype(int)).max() > MAX_TEMPERATURE:
             raise ModelError("temperature out of range")
 
+    def expert(self, density: int, small: bool) -> IntegerNetwork:
+        """The network for a step of this density class."""
+        return self.experts[expert_of(density, small)]
+
     def tensors(self) -> dict[str, NDArray[np.generic]]:
         """All tensors by name, as stored."""
-        layers = {"stem": self.network.stem, "neck": self.network.neck}
-        for b, (first, second) in enumerate(self.network.blocks):
-            layers[f"block{b}.first"], layers[f"block{b}.second"] = first, second
-        layers |= {f"colour{c + 1}": layer for c, layer in enumerate(self.network.colour)}
-        layers |= {f"head{c}": layer for c, layer in enumerate(self.network.heads)}
         result: dict[str, NDArray[np.generic]] = {}
-        for name, layer in layers.items():
-            result[f"{name}.weight"] = layer.weight
-            result[f"{name}.bias"] = layer.bias
-            result[f"{name}.shift"] = layer.shift
+        for phase, network in zip(PHASES, self.experts, strict=True):
+            for name, layer in _named_layers(network).items():
+                result[f"{phase.name}.{name}.weight"] = layer.weight
+                result[f"{phase.name}.{name}.bias"] = layer.bias
+                result[f"{phase.name}.{name}.shift"] = layer.shift
         for name in ("logistic", "exponential", "inverse_scale", "temperature"):
             result[f"table.{name}"] = getattr(self.tables, name)
         result["calibration.temperature"] = self.temperature
@@ -109,6 +112,17 @@ class Model:
             digest.update(np.ascontiguousarray(tensor).tobytes())
         return digest.digest()
 
+    @property
+    def backend(self) -> str:
+        """How matrix products are computed here."""
+        return self.experts[0].backend
+
+    def with_backend(self, backend: str) -> Model:
+        """The same model, multiplying in the given way."""
+        return replace(
+            self, experts=tuple(replace(expert, backend=backend) for expert in self.experts)
+        )
+
     def golden(self) -> str:
         """Hash of features, network outputs and tables at fixed pixels, for the self-test."""
         ramp = np.arange(_GOLDEN_SIDE * _GOLDEN_SIDE * 3, dtype=np.int64)
@@ -118,16 +132,19 @@ class Model:
         known = (ranks < _GOLDEN_RANK).astype(np.uint8)
         ys, xs = np.nonzero(1 - known)
         inputs, base, exponent = features_at(image, known, ys, xs, 5, gray=False)
-        neck = self.network.trunk(inputs)
-        digest = hashlib.blake2b(inputs.tobytes() + neck.tobytes(), digest_size=16)
+        digest = hashlib.blake2b(inputs.tobytes(), digest_size=16)
         residual = (image[ys, xs, :2].astype(np.int32) - 48) * 2
         high = image[ys, xs, 2].astype(np.int32) // HALF_VALUES
-        for c in range(3):
-            coded = np.ascontiguousarray(residual[:, :c])
-            parameters = self.network.head(c, neck, coded)
-            one = mixture(parameters, base[:, c].copy(), exponent, coded, 3 * c, self.tables)
-            for array in (parameters, high_tables(one), low_tables(one, high)):
-                digest.update(array.tobytes())
+        for network in self.experts:
+            neck = network.trunk(inputs)
+            digest.update(neck.tobytes())
+            for c in range(3):
+                coded = np.ascontiguousarray(residual[:, :c])
+                parameters = network.head(c, neck, coded)
+                one = mixture(parameters, base[:, c].copy(), exponent, coded, 3 * c, self.tables)
+                tables, cdfs = high_tables(one)
+                for array in (parameters, tables, low_tables(one, cdfs, high)):
+                    digest.update(array.tobytes())
         return digest.hexdigest()
 
     def save(self, path: Path) -> None:
@@ -166,8 +183,8 @@ class Model:
             raise ModelError(f"{path}: missing tensor {error}") from error
         except (ValueError, TypeError) as error:
             raise ModelError(f"{path}: malformed tensor: {error}") from error
-        for backend in dict.fromkeys((model.network.backend, "float32")):
-            candidate = replace(model, network=replace(model.network, backend=backend))
+        for backend in dict.fromkeys((model.backend, "float32")):
+            candidate = model.with_backend(backend)
             if candidate.golden() == metadata.get("golden"):
                 return candidate
         raise ModelError(
@@ -181,23 +198,33 @@ class Model:
                 tensors[f"{name}.weight"], tensors[f"{name}.bias"], tensors[f"{name}.shift"]
             )
 
-        n_blocks = sum(name.endswith(".first.weight") for name in tensors)
-        network = IntegerNetwork(
-            stem=layer("stem"),
-            blocks=tuple(
-                (layer(f"block{b}.first"), layer(f"block{b}.second")) for b in range(n_blocks)
-            ),
-            neck=layer("neck"),
-            colour=(layer("colour1"), layer("colour2")),
-            heads=(layer("head0"), layer("head1"), layer("head2")),
-        )
+        def network(expert: str) -> IntegerNetwork:
+            firsts = [n for n in tensors if n.startswith(expert) and n.endswith(".first.weight")]
+            blocks = [f"{expert}.block{b}" for b in range(len(firsts))]
+            return IntegerNetwork(
+                stem=layer(f"{expert}.stem"),
+                blocks=tuple((layer(f"{b}.first"), layer(f"{b}.second")) for b in blocks),
+                neck=layer(f"{expert}.neck"),
+                colour=(layer(f"{expert}.colour1"), layer(f"{expert}.colour2")),
+                heads=tuple(layer(f"{expert}.head{c}") for c in range(3)),
+            )
+
         tables = MixtureTables(
             **{
                 name: tensors[f"table.{name}"]
                 for name in ("logistic", "exponential", "inverse_scale", "temperature")
             }
         )
-        return cls(network, tables, tensors["calibration.temperature"], notes)
+        experts = tuple(network(phase.name) for phase in PHASES)
+        return cls(experts, tables, tensors["calibration.temperature"], notes)
+
+
+def _named_layers(network: IntegerNetwork) -> dict[str, IntegerLayer]:
+    layers = {"stem": network.stem, "neck": network.neck}
+    for b, (first, second) in enumerate(network.blocks):
+        layers[f"block{b}.first"], layers[f"block{b}.second"] = first, second
+    layers |= {f"colour{c + 1}": layer for c, layer in enumerate(network.colour)}
+    return layers | {f"head{c}": layer for c, layer in enumerate(network.heads)}
 
 
 def _integer_layer(
@@ -239,24 +266,31 @@ def _grids(denoiser: Denoiser) -> Iterator[tuple[QuantLinear, int, int | NDArray
         yield head, ACTIVATION_BITS, np.array(bits, dtype=np.int64), True
 
 
-def from_denoiser(denoiser: Denoiser, notes: str = "") -> Model:
-    """Exports a trained denoiser to integers, with temperature zero (uncalibrated)."""
+def _integer_network(denoiser: Denoiser) -> IntegerNetwork:
     stem, *rest = (_integer_layer(*grid) for grid in _grids(denoiser))
     in_blocks, (neck, *last) = rest[: 2 * denoiser.shape.blocks], rest[2 * denoiser.shape.blocks :]
-    network = IntegerNetwork(
+    return IntegerNetwork(
         stem=stem,
         blocks=tuple(zip(in_blocks[::2], in_blocks[1::2], strict=True)),
         neck=neck,
         colour=tuple(last[:2]),
         heads=tuple(last[2:]),
     )
+
+
+def from_denoisers(denoisers: Sequence[Denoiser], notes: str = "") -> Model:
+    """Exports trained experts to integers, with temperature zero (uncalibrated)."""
     temperature = np.zeros((2, N_DENSITIES, 3), dtype=np.int8)
-    return Model(network, MixtureTables.compute(), temperature, notes)
+    experts = tuple(_integer_network(denoiser) for denoiser in denoisers)
+    return Model(experts, MixtureTables.compute(), temperature, notes)
 
 
-def to_denoiser(model: Model) -> Denoiser:
-    """The float denoiser of a model, to train on from it; exporting it again gives its integers."""
-    network = model.network
+def to_denoisers(model: Model) -> list[Denoiser]:
+    """The float experts of a model, to train on from; exporting them again gives its integers."""
+    return [_float_network(network) for network in model.experts]
+
+
+def _float_network(network: IntegerNetwork) -> Denoiser:
     shape = DenoiserShape(len(network.stem.weight), len(network.blocks), network.head_width)
     denoiser = Denoiser(shape)
     with torch.no_grad():

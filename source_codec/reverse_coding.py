@@ -20,15 +20,27 @@ import constriction
 import numpy as np
 from numpy.typing import NDArray
 
+from source_codec.adaptation import NEAR, Adaptation
 from source_codec.errors import CorruptStream
+from source_codec.experts import expert_of
 from source_codec.features import (
     N_INPUTS,
     SMALL_PIXELS,
     density_class,
     extract,
+    integral_table,
+    masked_image,
     masked_integral,
+    reveal,
 )
-from source_codec.logistic_mixture import HALF_VALUES, Mixture, high_tables, low_tables, mixture
+from source_codec.integer_network import IntegerNetwork
+from source_codec.logistic_mixture import (
+    HALF_VALUES,
+    Mixture,
+    high_tables,
+    low_tables,
+    mixture,
+)
 from source_codec.model import Model
 from source_codec.order import Order, rank_map
 from source_codec.schedule import Schedule, boundaries
@@ -55,11 +67,14 @@ class Process:
         order: denoising order.
         schedule: mask schedule.
         steps: number of denoising steps T.
+        adaptive: whether the model follows the image (see :mod:`source_codec.adaptation`); small
+            images, which are too short to learn from, are coded without.
     """
 
     order: Order = Order.HALTON
     schedule: Schedule = Schedule.COSINE
     steps: int = 32
+    adaptive: bool = True
 
 
 @dataclass(frozen=True)
@@ -123,32 +138,71 @@ class Evaluation:
     Attributes:
         units: what the rows are.
         neck: int32 (N, 3 * head width), from ``IntegerNetwork.trunk``.
+        near: int8 (N, 36), the nearest pixels among the network's inputs (12 of gray images).
         base: int32 (3, N), base prediction in 1/16 gray level.
         exponent: int32 (N,).
     """
 
     units: list[Unit]
     neck: NDArray[np.int32]
+    near: NDArray[np.int8]
     base: NDArray[np.int32]
     exponent: NDArray[np.int32]
 
 
-class Context:
-    """A batch of images of one size, as far as they are known, and the model."""
+@dataclass(frozen=True)
+class Prediction:
+    """Distributions of one channel of a block.
 
-    def __init__(self, model: Model, images: NDArray[np.uint8], gray: bool) -> None:
+    Attributes:
+        mixture: the distributions.
+        coded: int32 (N, c), true residuals of the channels before it.
+        temperature: calibration of the step, in 1/16 octave.
+        inputs: float32 (N, d), inputs of the adapted output layer, if it is.
+    """
+
+    mixture: Mixture
+    coded: NDArray[np.int32]
+    temperature: int
+    inputs: NDArray[np.float32] | None
+
+
+class Context:
+    """A batch of images of one size, as far as they are known, and the model.
+
+    Attributes:
+        adaptation: what is learned from the image, where the process is adaptive; then the batch is
+            a single large image.
+        blocks: number of blocks in the steps that are done.
+    """
+
+    def __init__(
+        self, model: Model, images: NDArray[np.uint8], gray: bool, adaptive: bool = False
+    ) -> None:
         self.model = model
         self.images = images
         self.channels = 1 if gray else 3
         count, height, width, _ = images.shape
         self.small = height * width <= SMALL_PIXELS
         self.known = np.zeros((height, width), dtype=np.uint8)
-        self._integrals = np.empty((count, height + 1, width + 1, 4), dtype=np.int32)
+        self.adaptation: Adaptation | None = None
+        if adaptive and not self.small:
+            if count != 1:
+                raise ValueError("large images are coded one by one when the model adapts to them")
+            self.adaptation = Adaptation()
+        self.blocks = 0
+        self._near = NEAR[::3] if gray else NEAR
+        self._masked = [masked_image(height, width) for _ in range(count)]
+        self._integrals = [integral_table(height, width) for _ in range(count)]
+
+    def network(self, step: Step) -> IntegerNetwork:
+        """The expert that serves a step."""
+        return self.model.expert(step.density, self.small)
 
     def begin_step(self) -> None:
         """Takes the pixels restored so far into the context."""
-        for image, integral in zip(self.images, self._integrals, strict=True):
-            masked_integral(image, self.known, integral)
+        for masked, integral in zip(self._masked, self._integrals, strict=True):
+            masked_integral(masked, integral)
 
     def evaluate(self, step: Step, units: list[Unit]) -> Evaluation:
         """Evaluates the model at the pixels of a block."""
@@ -158,8 +212,7 @@ class Context:
         exponent = np.empty(n, dtype=np.int32)
         for unit in units:
             extract(
-                self.images[unit.image],
-                self.known,
+                self._masked[unit.image],
                 self._integrals[unit.image],
                 step.ys[unit.span],
                 step.xs[unit.span],
@@ -170,30 +223,90 @@ class Context:
                 base[unit.rows],
                 exponent[unit.rows],
             )
-        neck = self.model.network.trunk(inputs)
-        return Evaluation(units, neck, np.ascontiguousarray(base.T), exponent)
+        neck = self.network(step).trunk(inputs)
+        near = inputs[:, self._near]
+        return Evaluation(units, neck, near, np.ascontiguousarray(base.T), exponent)
 
-    def mixture(
-        self, step: Step, evaluation: Evaluation, channel: int, residual: NDArray[np.int32]
-    ) -> Mixture:
-        """Distributions of one channel of a block, given the channels coded before it."""
+    def predict(
+        self,
+        step: Step,
+        block: int,
+        evaluation: Evaluation,
+        channel: int,
+        residual: NDArray[np.int32],
+    ) -> Prediction:
+        """Distributions of one channel of a block, given the channels coded before it.
+
+        Args:
+            step: the step.
+            block: number of the block in the image.
+            evaluation: of the block.
+            channel: in coding order.
+            residual: int32 (N, 2), true residuals of the channels before it.
+        """
+        network = self.network(step)
         coded = np.ascontiguousarray(residual[:, :channel])
-        return mixture(
-            self.model.network.head(channel, evaluation.neck, coded),
-            evaluation.base[channel],
-            evaluation.exponent,
-            coded,
-            int(self.model.temperature[int(self.small), step.density, channel]),
-            self.model.tables,
-        )
+        inputs = None
+        if self.adaptation is None:
+            parameters = network.head(channel, evaluation.neck, coded)
+        else:
+            hidden = network.hidden(channel, evaluation.neck, coded)
+            parameters, inputs = self.adaptation.parameters(
+                block,
+                self._key(step, channel),
+                network.heads[channel],
+                hidden,
+                evaluation.near,
+            )
+        temperature = int(self.model.temperature[int(self.small), step.density, channel])
+        base, exponent = evaluation.base[channel], evaluation.exponent
+        m = mixture(parameters, base, exponent, coded, temperature, self.model.tables)
+        return Prediction(m, coded, temperature, inputs)
+
+    def _key(self, step: Step, channel: int) -> tuple[int, int]:
+        return expert_of(step.density, self.small), channel
+
+    def learn(
+        self,
+        step: Step,
+        block: int,
+        evaluation: Evaluation,
+        predictions: list[Prediction],
+        values: list[NDArray[np.int32]],
+    ) -> None:
+        """Takes in the true values of all channels of a block, where the process is adaptive."""
+        if self.adaptation is None:
+            return
+        try:
+            observations = []
+            for channel, (prediction, true) in enumerate(zip(predictions, values, strict=True)):
+                assert prediction.inputs is not None
+                observations.append(
+                    self.adaptation.observe(
+                        self._key(step, channel),
+                        prediction.inputs,
+                        prediction.mixture,
+                        true,
+                        prediction.coded,
+                        evaluation.exponent,
+                        self.model.tables.sharpness(prediction.temperature),
+                    )
+                )
+            self.adaptation.learn(block, observations)
+        except BaseException:
+            self.adaptation.give_up()
+            raise
 
     def end_step(self, step: Step) -> None:
         """Marks the step's pixels as known."""
+        self.blocks += -(-len(step.ys) // CHUNK)
         self.known[step.ys, step.xs] = 1
         if self.channels == 1:
             gray = self.images[:, step.ys, step.xs, 0]
             self.images[:, step.ys, step.xs, 1] = gray
             self.images[:, step.ys, step.xs, 2] = gray
+        for masked, image in zip(self._masked, self.images, strict=True):
+            reveal(masked, image, step.ys, step.xs)
 
 
 def input_units(
@@ -225,24 +338,29 @@ class _CodedBlock:
 
 
 def _tables_of_truth(
-    context: Context, truth: NDArray[np.uint8], step: Step, units: list[Unit]
+    context: Context, truth: NDArray[np.uint8], step: Step, numbered: tuple[int, list[Unit]]
 ) -> _CodedBlock:
     """True values and tables of all channels of a block."""
+    block, units = numbered
     evaluation = context.evaluate(step, units)
     n = len(evaluation.exponent)
     pixels = np.empty((n, 3), dtype=np.int32)
     for unit in units:
         pixels[unit.rows] = truth[unit.image, step.ys[unit.span], step.xs[unit.span]]
     residual = np.empty((n, 2), dtype=np.int32)
-    channels = []
-    for channel in range(context.channels):
-        m = context.mixture(step, evaluation, channel, residual)
-        values = np.ascontiguousarray(pixels[:, channel])
+    channels, predictions = [], []
+    true = [np.ascontiguousarray(pixels[:, channel]) for channel in range(context.channels)]
+    for channel, values in enumerate(true):
+        prediction = context.predict(step, block, evaluation, channel, residual)
+        predictions.append(prediction)
+        m = prediction.mixture
         high, low = values // HALF_VALUES, values % HALF_VALUES
-        channels.append(_CodedChannel(high, low, high_tables(m), low_tables(m, high)))
+        tables, cdfs = high_tables(m)
+        channels.append(_CodedChannel(high, low, tables, low_tables(m, cdfs, high)))
         if channel < 2:
             base = evaluation.base[channel]
             residual[:, channel] = input_units(values, base, evaluation.exponent)
+    context.learn(step, block, evaluation, predictions, true)
     return _CodedBlock(units, channels)
 
 
@@ -262,13 +380,14 @@ def encode_steps(
     Yields:
         After each step the fraction of the pixels coded so far, and the images' range coders.
     """
-    context = Context(model, np.zeros_like(images), gray)
+    context = Context(model, np.zeros_like(images), gray, process.adaptive)
     coders = [_queue.RangeEncoder() for _ in images]
     done = 0
     for step in steps_of(process, *images.shape[1:3]):
         context.begin_step()
         work = workers.map(
-            partial(_tables_of_truth, context, images, step), blocks_of(step, len(images))
+            partial(_tables_of_truth, context, images, step),
+            enumerate(blocks_of(step, len(images)), start=context.blocks),
         )
         for block in work:
             for unit in block.units:
@@ -291,7 +410,9 @@ def finished_payload(coder: RangeEncoder) -> bytes:
 def _decode_block(
     context: Context,
     coders: list[RangeDecoder],
+    workers: Workers,
     step: Step,
+    block: int,
     evaluation: Evaluation,
 ) -> None:
     """Reads the values of a block and puts them into the images."""
@@ -299,17 +420,21 @@ def _decode_block(
     residual = np.empty((n, 2), dtype=np.int32)
     high, low = np.empty(n, dtype=np.int32), np.empty(n, dtype=np.int32)
     pixels = np.empty((n, 3), dtype=np.uint8)
+    predictions, true = [], []
     for channel in range(context.channels):
-        m = context.mixture(step, evaluation, channel, residual)
+        prediction = context.predict(step, block, evaluation, channel, residual)
+        predictions.append(prediction)
+        m = prediction.mixture
         # A block has at most one chunk of an image, so all high halves can be read first.
-        table = high_tables(m)
+        table, cdfs = high_tables(m)
         for unit in evaluation.units:
             high[unit.rows] = coders[unit.image].decode(_CATEGORICAL, table[unit.rows])
-        table = low_tables(m, high)
+        table = low_tables(m, cdfs, high)
         for unit in evaluation.units:
             low[unit.rows] = coders[unit.image].decode(_CATEGORICAL, table[unit.rows])
         values = HALF_VALUES * high + low
         pixels[:, channel] = values
+        true.append(values)
         if channel < 2:
             base = evaluation.base[channel]
             residual[:, channel] = input_units(values, base, evaluation.exponent)
@@ -317,6 +442,8 @@ def _decode_block(
         ys, xs = step.ys[unit.span], step.xs[unit.span]
         image = context.images[unit.image]
         image[ys, xs, : context.channels] = pixels[unit.rows, : context.channels]
+    if context.adaptation is not None:
+        workers.aside(context.learn, step, block, evaluation, predictions, true)
 
 
 def decode_images(
@@ -344,14 +471,14 @@ def decode_images(
         words = np.frombuffer(payload, dtype="<u4").astype(np.uint32)
         coders.append(_queue.RangeDecoder(words))
     images = np.zeros((len(payloads), height, width, 3), dtype=np.uint8)
-    context = Context(model, images, gray)
+    context = Context(model, images, gray, process.adaptive)
     left = height * width
     for step in steps_of(process, height, width):
         context.begin_step()
         work = workers.map(partial(context.evaluate, step), blocks_of(step, len(images)))
-        for evaluation in work:
+        for block, evaluation in enumerate(work, start=context.blocks):
             try:
-                workers.alone(_decode_block, context, coders, step, evaluation)
+                workers.alone(_decode_block, context, coders, workers, step, block, evaluation)
             except AssertionError as error:
                 raise CorruptStream("the payload is not a valid range-coder stream") from error
         context.end_step(step)

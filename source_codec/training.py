@@ -1,15 +1,18 @@
-"""Training of the denoiser: resumable, on the clock, with a log.
+"""Training of the denoiser: resumable, on the clock, on one process or several.
 
 The learning rate follows the wall-clock time spent, so that a run takes the minutes it was given on
 any machine; a checkpoint holds everything needed to go on after an interruption.
+
+A step updates one expert, that of rank 0's next batch, so that experts are updated as often as
+their pixels are met. The other ranks take their next batch of the same expert. Gradients of the
+summed code length are added up over the ranks and divided by all their coded sub-pixels: a step of
+N processes is a step of one process on the N batches together.
 """
 
 from __future__ import annotations
 
-import csv
 import time
-import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
@@ -19,109 +22,63 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from source_codec.denoiser import Denoiser, DenoiserShape, mixture_bits
+from source_codec.denoiser import Denoiser, DenoiserShape
 from source_codec.errors import ModelError
-from source_codec.model import Model, to_denoiser
+from source_codec.experts import PHASES
+from source_codec.mixture_loss import code_length_bits
+from source_codec.model import Model, to_denoisers
+from source_codec.ranks import Ranks
+from source_codec.training_config import TrainingConfig
 from source_codec.training_data import (
     Batch,
     BatchStream,
     ImageStream,
-    Source,
     concatenate,
     masked_example,
+    source_names,
 )
+from source_codec.training_log import TrainingLog
 
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """A training run, as read from TOML.
-
-    Attributes:
-        data_root: folder that the sources' paths start from.
-        sources: what to train on.
-        validation: what to measure on while training (never the measuring sets).
-        shape: size of the network.
-        minutes: wall-clock length of the run.
-        batch: masked pixels a step.
-        crop: largest side of the image crops.
-        learning_rate: peak rate of the hidden matrices' optimiser (Muon).
-        learning_rate_scalars: peak rate of Adam, for heads, colour inputs and biases.
-        seed: of data and initial weights.
-        start_from: where the weights come from at first, if not from the seed: the name or path of
-            a model, or a checkpoint (``.pt``) of another run.
-    """
-
-    data_root: Path
-    sources: tuple[Source, ...]
-    validation: tuple[Source, ...]
-    shape: DenoiserShape = field(default_factory=DenoiserShape)
-    minutes: float = 90.0
-    batch: int = 8192
-    crop: int = 224
-    learning_rate: float = 0.01
-    learning_rate_scalars: float = 0.002
-    seed: int = 1
-    start_from: str = ""
-
-
-def _source(entry: dict[str, Any]) -> Source:
-    arguments: dict[str, Any] = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()
-    }
-    return Source(**arguments)
-
-
-def load_config(path: Path) -> TrainingConfig:
-    """Reads a training configuration; relative paths start from the file's folder.
-
-    Raises:
-        ValueError: an unknown key or a missing section.
-    """
-    try:
-        with path.open("rb") as file:
-            table = tomllib.load(file)
-        sources = tuple(_source(entry) for entry in table.pop("source"))
-        validation = tuple(_source(entry) for entry in table.pop("validation"))
-        shape = DenoiserShape(**table.pop("shape", {}))
-        root = (path.parent / table.pop("data_root")).resolve()
-        if Path(table.get("start_from", "")).suffix:
-            table["start_from"] = str((path.parent / table["start_from"]).resolve())
-        return TrainingConfig(
-            data_root=root, sources=sources, validation=validation, shape=shape, **table
-        )
-    except (KeyError, TypeError, tomllib.TOMLDecodeError) as error:
-        raise ValueError(f"{path}: {error}") from error
+VALIDATION_PIXELS = 1 << 15
 
 
 def batch_bits(model: Denoiser, batch: Batch) -> tuple[Tensor, Tensor]:
     """Bits of every coded sub-pixel: ``(bits (N, 3), weight (N, 3))``."""
     outputs = model(batch.inputs.bfloat16(), batch.residual)
     bits = torch.stack(
-        [mixture_bits(outputs[c], batch.residual, batch.edges[:, c]) for c in range(3)], dim=1
+        [code_length_bits(outputs[c], batch.residual, batch.edges[:, c]) for c in range(3)], dim=1
     )
     return bits, batch.weight
 
 
-def _validation_batches(config: TrainingConfig) -> dict[str, Batch]:
-    """A fixed sample of masked pixels of every validation source."""
+def _validation_batches(config: TrainingConfig) -> dict[str, list[Batch]]:
+    """A fixed sample of masked pixels of every validation source, by expert."""
     result = {}
-    for source in config.validation:
+    names = source_names(config.validation)
+    for name, source in zip(names, config.validation, strict=True):
         rng = np.random.default_rng(20_000)
         stream = ImageStream(config.data_root, source, 512, rng)
-        examples = []
-        for _ in range(64):
-            examples.append(masked_example(stream.draw(), 32, rng, 512, gray=False))
-        name = f"{source.folder}:{source.transform}"
-        result[name] = concatenate(examples)
+        examples: dict[int, list[Batch]] = {}
+        pixels = 0
+        while pixels < VALIDATION_PIXELS:
+            example = masked_example(stream.draw(), 32, rng, 512, source.gray)
+            examples.setdefault(example.expert, []).append(example)
+            pixels += len(example.inputs)
+        result[name] = [concatenate(parts) for parts in examples.values()]
     return result
 
 
 @torch.no_grad()
-def validation_bpsp(model: Denoiser, batch: Batch) -> float:
-    """Mean bits per sub-pixel over a batch, steps weighted as sampled."""
-    model.refresh()
-    bits, weight = batch_bits(model, batch)
-    return float((bits * weight).sum() / weight.sum())
+def validation_bpsp(models: Sequence[Denoiser], batches: Sequence[Batch]) -> float:
+    """Mean bits per sub-pixel of a sample: an estimate of the code length."""
+    total = coded = 0.0
+    for batch in batches:
+        model = models[batch.expert]
+        model.refresh()
+        bits, weight = batch_bits(model, batch.to(model.stem.weight.device))
+        total += float((bits * weight).sum())
+        coded += float(weight.sum())
+    return total / coded
 
 
 def _learning_rate(progress: float) -> float:
@@ -133,175 +90,345 @@ def _learning_rate(progress: float) -> float:
     return 0.5 + 0.5 * float(np.cos(np.pi * min((progress - 0.4) / 0.6, 1.0)))
 
 
-def _weights(config: TrainingConfig) -> dict[str, Tensor]:
-    """The weights that a configuration starts from.
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The state in a checkpoint, on the CPU.
 
     Raises:
-        ModelError: no such model or checkpoint, or one of another shape.
+        ModelError: not a checkpoint.
     """
-    if Path(config.start_from).suffix == ".pt":
-        try:
-            state = torch.load(config.start_from, weights_only=True)
-            shape, weights = DenoiserShape(**state["shape"]), state["average"]
-        except (OSError, RuntimeError, KeyError, UnpicklingError) as error:
-            raise ModelError(f"{config.start_from} is not a checkpoint: {error}") from error
-    else:
-        denoiser = to_denoiser(Model.load(config.start_from))
-        shape, weights = denoiser.shape, denoiser.state_dict()
-    if shape != config.shape:
-        raise ModelError(f"{config.start_from} has {shape}, the configuration {config.shape}")
-    return weights
+    try:
+        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+        shapes = [DenoiserShape(**shape) for shape in state["shapes"]]
+    except (OSError, EOFError, RuntimeError, KeyError, TypeError, UnpicklingError) as error:
+        raise ModelError(f"{path} is not a checkpoint: {error}") from error
+    if len(shapes) != len(PHASES):
+        raise ModelError(f"{path} has {len(shapes)} experts, not {len(PHASES)}")
+    return state | {"shapes": shapes}
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run begins with.
+
+    Attributes:
+        shapes: of the experts.
+        weights: of the experts, or None: random ones.
+        state: of the checkpoint that the run goes on from, if any.
+    """
+
+    shapes: list[DenoiserShape]
+    weights: list[dict[str, Tensor]] | None = None
+    state: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, config: TrainingConfig, checkpoint: Path) -> Start:
+        """Where a run of this configuration begins.
+
+        Raises:
+            ModelError: no such model or checkpoint, or one of other sizes.
+        """
+        if checkpoint.exists():
+            state = read_checkpoint(checkpoint)
+            start, source = cls(state["shapes"], state=state), str(checkpoint)
+        elif not config.start_from:
+            defaults = DenoiserShape()
+            return cls([expert.shape(defaults) for expert in config.experts])
+        else:
+            start, source = cls._from(config.start_from), config.start_from
+        for phase, expert, shape in zip(PHASES, config.experts, start.shapes, strict=True):
+            wanted = expert.shape(shape)
+            if wanted != shape:
+                raise ModelError(
+                    f"expert {phase.name} of {source} has {_sizes(shape)}, the configuration says "
+                    f"{_sizes(wanted)}: leave the sizes out, or start another run from the seed"
+                )
+        return start
+
+    @classmethod
+    def _from(cls, source: str) -> Start:
+        """The weights of another run's checkpoint, or of a model."""
+        if Path(source).suffix == ".pt":
+            state = read_checkpoint(Path(source))
+            return cls(state["shapes"], state["averages"])
+        denoisers = to_denoisers(Model.load(source))
+        return cls([d.shape for d in denoisers], [d.state_dict() for d in denoisers])
+
+
+def _sizes(shape: DenoiserShape) -> str:
+    return f"width {shape.width}, {shape.blocks} blocks, head_width {shape.head_width}"
+
+
+def _optimisers(model: Denoiser) -> list[torch.optim.Optimizer]:
+    """Muon for the hidden matrices, AdamW for all else; each step sets their rates."""
+    matrices = [
+        layer.weight
+        for layer in (
+            model.stem,
+            *(part for block in model.blocks for part in (block.first, block.second)),
+            model.neck,
+        )
+    ]
+    taken = {id(m) for m in matrices}
+    others = [p for p in model.parameters() if id(p) not in taken]
+    return [
+        torch.optim.Muon(matrices, weight_decay=0.01),
+        torch.optim.AdamW(others, weight_decay=0.0),
+    ]
+
+
+@dataclass
+class Snapshot:
+    """Where a run stands.
+
+    Attributes:
+        steps: updates so far, of all experts.
+        minutes: counted so far.
+        loss: mean bits per sub-pixel of the latest steps, up to ten seconds of them; None at first.
+        validation: newest bits per sub-pixel of each validation source.
+    """
+
+    steps: int
+    minutes: float
+    loss: float | None = None
+    validation: Mapping[str, float] = field(default_factory=dict)
 
 
 class Trainer:
-    """A training run with its state in one folder (``checkpoint.pt``, ``log.csv``)."""
+    """A training run with its state in one folder (``checkpoint.pt``, ``log.csv``).
+
+    Args:
+        config: what to do.
+        folder: of the run; if it holds a checkpoint, the run goes on from there.
+        ranks: the processes that train together; all of them make a trainer, rank 0 writes.
+        device: to train on.
+
+    Raises:
+        ModelError: the weights to start from, or the checkpoint, cannot be used.
+    """
 
     EMA_DECAY = 0.998
     ROWS = 2048
-    """Pixels per forward and backward pass: few enough for the activations to stay in cache."""
+    """Pixels per forward and backward pass on the CPU: the activations should stay in cache."""
+    LONGEST_STEP = 5.0
+    """Seconds counted for a step at most, so that a suspended run loses none of its minutes."""
+    LOG_EVERY = 10.0
+    """Seconds between rows of the log."""
 
-    def __init__(self, config: TrainingConfig, folder: Path) -> None:
+    def __init__(
+        self,
+        config: TrainingConfig,
+        folder: Path,
+        ranks: Ranks | None = None,
+        device: torch.device | None = None,
+    ) -> None:
         self.config = config
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        self.ranks = ranks or Ranks()
+        self.device = device or torch.device("cpu")
+        self._stopping = False
+        start = self.ranks.share(Start.of(config, self.checkpoint) if self.ranks.first else None)
         torch.manual_seed(config.seed)
-        self.model = Denoiser(config.shape)
-        self.average = Denoiser(config.shape)
-        matrices = [
-            layer.weight
-            for layer in (
-                self.model.stem,
-                *(part for block in self.model.blocks for part in (block.first, block.second)),
-                self.model.neck,
-            )
-        ]
-        taken = {id(m) for m in matrices}
-        others = [p for p in self.model.parameters() if id(p) not in taken]
-        self.optimisers: list[torch.optim.Optimizer] = [
-            torch.optim.Muon(matrices, lr=config.learning_rate, weight_decay=0.01),
-            torch.optim.AdamW(others, lr=config.learning_rate_scalars, weight_decay=0.0),
-        ]
-        self.step = 0
+        self.shapes = start.shapes
+        self.models = [Denoiser(shape).to(self.device) for shape in start.shapes]
+        self.averages = [Denoiser(shape).to(self.device) for shape in start.shapes]
+        self.optimisers = [_optimisers(model) for model in self.models]
+        self.steps = [0] * len(self.models)
         self.seconds = 0.0
-        if self.checkpoint.exists():
-            self._load(torch.load(self.checkpoint, weights_only=True))
-        elif config.start_from:
-            weights = _weights(config)
-            self.model.load_state_dict(weights)
-            self.average.load_state_dict(weights)
+        if start.state is not None:
+            self._load(start.state)
+            return
+        if start.weights is not None:
+            for model, weights in zip(self.models, start.weights, strict=True):
+                model.load_state_dict(weights)
+        for model, average in zip(self.models, self.averages, strict=True):
+            average.load_state_dict(model.state_dict())
+        self._copy_first()
 
     @property
     def checkpoint(self) -> Path:
         """Path of the resumable state."""
         return self.folder / "checkpoint.pt"
 
+    @property
+    def minutes_left(self) -> float:
+        """Minutes that the run has still to go."""
+        return max(self.config.minutes - self.seconds / 60, 0.0)
+
+    def stop(self) -> None:
+        """Asks a run in progress to save its state and to end after the current step."""
+        self._stopping = True
+
     def _load(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
-        self.step, self.seconds = state["step"], state["seconds"]
+        for i in range(len(self.models)):
+            self.models[i].load_state_dict(state["models"][i])
+            self.averages[i].load_state_dict(state["averages"][i])
+            for optimiser, saved in zip(self.optimisers[i], state["optimisers"][i], strict=True):
+                optimiser.load_state_dict(saved)
+        self.steps, self.seconds = state["steps"], state["seconds"]
 
     def save(self) -> None:
         """Writes the checkpoint; an interruption leaves the previous one whole."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self.checkpoint.with_suffix(".tmp")
         torch.save(
             {
-                "model": self.model.state_dict(),
-                "average": self.average.state_dict(),
-                "optimisers": [o.state_dict() for o in self.optimisers],
-                "step": self.step,
+                "models": [model.state_dict() for model in self.models],
+                "averages": [average.state_dict() for average in self.averages],
+                "optimisers": [[o.state_dict() for o in pair] for pair in self.optimisers],
+                "steps": self.steps,
                 "seconds": self.seconds,
-                "shape": asdict(self.config.shape),
+                "shapes": [asdict(shape) for shape in self.shapes],
             },
             temporary,
         )
         temporary.replace(self.checkpoint)
 
-    def _update(self, batch: Batch, rate: float) -> float:
-        for optimiser, peak in zip(
-            self.optimisers,
-            (self.config.learning_rate, self.config.learning_rate_scalars),
-            strict=True,
-        ):
-            for group in optimiser.param_groups:
-                group["lr"] = rate * peak
-        self.model.refresh()
-        total = batch.weight.sum()
-        loss = 0.0
-        for part in batch.split(self.ROWS):
-            bits, weight = batch_bits(self.model, part)
-            part_loss = (bits * weight).sum() / total
-            part_loss.backward()
-            loss += float(part_loss.detach())
-        self.model.pass_gradient()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
-        for optimiser in self.optimisers:
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-        decay = min(self.EMA_DECAY, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            torch._foreach_lerp_(
-                list(self.average.parameters()), list(self.model.parameters()), 1 - decay
-            )
-        return loss
-
-    def run(
-        self, report: Callable[[dict[str, float]], None], validate_every: float = 180.0
-    ) -> None:
-        """Trains until the configured minutes are used up.
+    def update(self, batch: Batch, rate: float) -> float:
+        """One step of the expert of ``batch``; all ranks call it, with batches of one expert.
 
         Args:
-            report: called with the newest log row about every ten seconds; rows with validation
-                figures carry a key per validation set.
-            validate_every: seconds between validations and checkpoints.
-        """
-        config = self.config
-        total = config.minutes * 60
-        if self.seconds >= total:
-            return
-        rng = np.random.default_rng([config.seed, self.step])
-        batches: Iterable[Batch] = BatchStream(
-            config.data_root, list(config.sources), config.batch, config.crop, rng
-        )
-        validation = _validation_batches(config)
-        losses: list[float] = []
-        last = time.monotonic()
-        next_report, next_validation = 10.0, validate_every
-        started_at = self.seconds
-        for batch in batches:
-            losses.append(self._update(batch, _learning_rate(self.seconds / total)))
-            self.step += 1
-            now = time.monotonic()
-            self.seconds += now - last
-            last = now
-            done = self.seconds >= total
-            elapsed = self.seconds - started_at
-            if elapsed >= next_report or done:
-                next_report += 10.0
-                row = {
-                    "step": float(self.step),
-                    "minutes": self.seconds / 60,
-                    "bpsp": float(np.mean(losses)),
-                }
-                losses.clear()
-                if elapsed >= next_validation or done:
-                    next_validation += validate_every
-                    for name, sample in validation.items():
-                        row[name] = validation_bpsp(self.average, sample)
-                    self._log(row)
-                    self.save()
-                report(row)
-            if done:
-                return
+            batch: masked pixels.
+            rate: learning rates, relative to the peak ones.
 
-    def _log(self, row: dict[str, float]) -> None:
-        path = self.folder / "log.csv"
-        fresh = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.writer(file)
-            if fresh:
-                writer.writerow(row.keys())
-            writer.writerow(
-                f"{value:.5g}" if k != "step" else int(value) for k, value in row.items()
-            )
+        Returns:
+            Mean bits per coded sub-pixel over all ranks' batches, before the update.
+        """
+        batch = batch.to(self.device)
+        model, average = self.models[batch.expert], self.averages[batch.expert]
+        optimisers = self.optimisers[batch.expert]
+        for optimiser, peak in zip(optimisers, self.config.rates(batch.expert), strict=True):
+            for group in optimiser.param_groups:
+                group["lr"] = rate * peak
+        model.refresh()
+        total = batch.weight.sum()
+        self.ranks.sum_in_place([total])
+        loss = torch.zeros((), device=self.device)
+        rows = self.ROWS if self.device.type == "cpu" else len(batch.inputs)
+        for part in batch.split(rows):
+            bits, weight = batch_bits(model, part)
+            part_loss = (bits * weight).sum() / total
+            part_loss.backward()
+            loss += part_loss.detach()
+        model.pass_gradient()
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        self.ranks.sum_in_place([loss, *gradients])
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        for optimiser in optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        self.steps[batch.expert] += 1
+        step = self.steps[batch.expert]
+        decay = min(self.EMA_DECAY, step / (10 + step))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
+        return float(loss)
+
+    def run(
+        self,
+        report: Callable[[Snapshot], None] | None = None,
+        validate_every: float | None = None,
+    ) -> bool:
+        """Trains until the configured minutes are used up, or :meth:`stop` is called.
+
+        Args:
+            report: called on rank 0 after every step and every row of the log.
+            validate_every: seconds between validations and checkpoints; by default a twentieth of
+                the run, but from 20 seconds to 3 minutes.
+
+        Returns:
+            Whether the minutes are used up.
+
+        Raises:
+            UnusableImages: images are missing or cannot be trained on.
+        """
+        config, total = self.config, self.config.minutes * 60
+        if not self.minutes_left:
+            return True
+        every = validate_every or min(max(total / 20, 20.0), 180.0)
+        rng = np.random.default_rng([config.seed, sum(self.steps), self.ranks.rank])
+        sources = list(config.sources)
+        stream = BatchStream(config.data_root, sources, config.batch, config.crop, rng)
+        try:
+            record = _Record(self, report) if self.ranks.first else None
+            next_row, next_validation = self.seconds + self.LOG_EVERY, self.seconds + every
+            last = time.monotonic()
+            while self.minutes_left and not self.ranks.any(self._stopping):
+                loss = self.update(self._next(stream), _learning_rate(self.seconds / total))
+                now = time.monotonic()
+                self.seconds += min(now - last, self.LONGEST_STEP)
+                self.seconds, last = self.ranks.number(self.seconds), now
+                if record:
+                    record.step(loss)
+                if not self.minutes_left:
+                    break
+                if self.seconds >= next_validation:
+                    next_validation, next_row = self.seconds + every, self.seconds + self.LOG_EVERY
+                    # Processors of several kinds may round differently.
+                    self._copy_first()
+                    if record:
+                        record.row(validate=True)
+                        self.save()
+                elif self.seconds >= next_row:
+                    next_row = self.seconds + self.LOG_EVERY
+                    if record:
+                        record.row()
+            if record:
+                record.row(validate=not self.minutes_left)
+                self.save()
+        finally:
+            stream.close()
+        return not self.minutes_left
+
+    def _next(self, stream: BatchStream) -> Batch:
+        """This rank's next batch of the expert whose turn it is."""
+        batch = stream.take() if self.ranks.first else None
+        expert = int(self.ranks.number(batch.expert if batch else 0))
+        return batch or stream.take(expert)
+
+    def _copy_first(self) -> None:
+        """Gives all ranks the weights of rank 0."""
+        with torch.no_grad():
+            for network in (*self.models, *self.averages):
+                self.ranks.copy_first(list(network.parameters()))
+
+
+class _Record:
+    """What rank 0 tells of a run: log, validation and reports."""
+
+    def __init__(self, trainer: Trainer, report: Callable[[Snapshot], None] | None) -> None:
+        self._trainer = trainer
+        self._report = report
+        self._validation = _validation_batches(trainer.config)
+        trainer.folder.mkdir(parents=True, exist_ok=True)
+        steps = sum(trainer.steps)
+        self._log = TrainingLog(trainer.folder / "log.csv", list(self._validation), steps)
+        self._snapshot = Snapshot(steps, trainer.seconds / 60)
+        self._losses: list[float] = []
+        if not steps:
+            self.row(validate=True)
+
+    def step(self, loss: float) -> None:
+        """Takes note of an update."""
+        snapshot = self._snapshot
+        snapshot.steps, snapshot.minutes = sum(self._trainer.steps), self._trainer.seconds / 60
+        self._losses.append(loss)
+        snapshot.loss = float(np.mean(self._losses))
+        if self._report:
+            self._report(snapshot)
+
+    def row(self, validate: bool = False) -> None:
+        """Writes a row of the log, with figures of the validation sources if asked."""
+        snapshot = self._snapshot
+        row = {"step": float(snapshot.steps), "minutes": snapshot.minutes}
+        if self._losses:
+            row["bpsp"] = float(np.mean(self._losses))
+        self._losses.clear()
+        if validate:
+            snapshot.validation = {
+                name: validation_bpsp(self._trainer.averages, batches)
+                for name, batches in self._validation.items()
+            }
+            row |= snapshot.validation
+        self._log.append(row)
+        if self._report:
+            self._report(snapshot)

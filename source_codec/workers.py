@@ -39,9 +39,9 @@ class Workers:
         self.threads = threads or available_cores()
         if self.threads < 1:
             raise ValueError(f"threads must be positive, not {threads}")
-        self._pool, self._single = (
+        self._pool, self._single, self._side = (
             ThreadPoolExecutor(n, "codec", initializer=torch.set_num_threads, initargs=(1,))
-            for n in (self.threads, 1)
+            for n in (self.threads, 1, 1)
         )
 
     def alone(
@@ -52,6 +52,18 @@ class Workers:
     ) -> Result:
         """Runs work that cannot be split, on one more thread that is set up alike."""
         return self._single.submit(function, *args, **kwargs).result()
+
+    def aside(
+        self,
+        function: Callable[Arguments, None],
+        *args: Arguments.args,
+        **kwargs: Arguments.kwargs,
+    ) -> None:
+        """Starts work that goes on beside the caller, in the order of the calls.
+
+        The function must make its failure known itself.
+        """
+        self._side.submit(function, *args, **kwargs)
 
     def map(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
         """Results of ``function`` on each task, in order; bounded memory however many tasks."""

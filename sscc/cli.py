@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -63,6 +64,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON inste
 OutputFolder = Annotated[
     Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the results.")
 ]
+NoHistory = Annotated[
+    bool,
+    typer.Option(
+        "--no-history", help="Do not look for a source history (Photo CD, subsampled chroma, ...)."
+    ),
+]
 InputFile = typer.Argument(exists=True, dir_okay=False, readable=True, show_default=False)
 
 
@@ -75,6 +82,10 @@ def encode(
     ] = "halton",
     schedule: Annotated[str, typer.Option(help="Mask schedule: cosine or linear.")] = "cosine",
     steps: Annotated[int, typer.Option(min=1, max=255, help="Denoising steps.")] = 32,
+    fixed: Annotated[
+        bool, typer.Option("--fixed", help="Do not let the model adapt to the image.")
+    ] = False,
+    no_history: NoHistory = False,
     model: Model = "default",
     threads: Threads = None,
     json: Json = False,
@@ -92,8 +103,9 @@ def encode(
     from sscc.encoding import encode_files, mean_bpsp
 
     with progress_bar("encoding") as progress:
-        process = _process(order, schedule, steps)
-        files = encode_files(images, output, Codec.load(model, threads), process, progress)
+        process = _process(order, schedule, steps, not fixed)
+        codec = Codec.load(model, threads)
+        files = encode_files(images, output, codec, process, not no_history, progress)
     if json:
         print_json({"files": [f.to_json() for f in files], "bpsp": mean_bpsp(files)})
         return
@@ -103,11 +115,11 @@ def encode(
         print(f"{len(files)} images  {mean_bpsp(files):.3f} bpsp")
 
 
-def _process(order: str, schedule: str, steps: int) -> Process:
+def _process(order: str, schedule: str, steps: int, adaptive: bool) -> Process:
     from source_codec import Order, Process, Schedule
 
     try:
-        return Process(Order(order), Schedule(schedule), steps)
+        return Process(Order(order), Schedule(schedule), steps, adaptive)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
 
@@ -293,14 +305,7 @@ def bench_codec(
     csv: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a row per image and codec.")
     ] = None,
-    no_history: Annotated[
-        bool,
-        typer.Option(
-            "--no-history",
-            help="Without source-history transforms. This version has none, so that its figures "
-            "are the same with and without the option.",
-        ),
-    ] = False,
+    no_history: NoHistory = False,
     model: Model = "default",
     threads: Threads = None,
     json: Json = False,
@@ -313,13 +318,13 @@ def bench_codec(
     Example:
       sscc bench codec photos/ --against png,webp,jxl
     """
-    del no_history  # part of the command's lasting interface; see its help
     from benchmarks.codec import compare, measure, select_baselines, table, write_csv
     from source_codec import Codec
 
     baselines = select_baselines(against)
     with progress_bar("measuring") as progress:
-        rows, skipped = measure(path, Codec.load(model, threads), baselines, threads, progress)
+        codec = Codec.load(model, threads)
+        rows, skipped = measure(path, codec, not no_history, baselines, threads, progress)
     for reason in skipped:
         print_error(f"skipped: {reason}")
     if csv is not None:
@@ -333,6 +338,88 @@ def bench_codec(
         Console().print(table(summaries))
     if not all(summary["exact"] for summary in summaries.values()):
         raise typer.Exit(1)
+
+
+@bench.command("progressive")
+def bench_progressive(
+    image: Annotated[Path, InputFile],
+    output: OutputFolder = Path(),
+    model: Model = "default",
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """PSNR against bits while an image is decoded, beside JPEG 2000 at the same number of bytes.
+
+    Writes progressive.png (the curves) and strip.png (the image at 1, 5, 10, 25, 50 and 100 % of
+    the bits, or at the steps nearest to these) into the folder. The exit status is 1 if the last
+    step did not give back every pixel.
+
+    \b
+    Example:
+      sscc bench progressive photo.png -o out/
+    """
+    from benchmarks.progressive import measure, write_plot, write_strip
+    from source_codec import Codec
+    from sscc.images import read_single_image
+
+    pixels = read_single_image(image)
+    output.mkdir(parents=True, exist_ok=True)
+    with progress_bar("measuring") as progress:
+        course = measure(pixels, Codec.load(model, threads), progress)
+    write_plot(course, output / "progressive.png")
+    write_strip(course, output / "strip.png")
+    if json:
+        print_json(course.to_json())
+    else:
+        from rich.console import Console
+
+        from benchmarks.progressive import table
+
+        Console().print(table(course))
+    if not course.exact:
+        raise typer.Exit(1)
+
+
+@bench.command("ablation")
+def bench_ablation(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", exists=True, readable=True, help="PNG, TIFF and .npy files, or one file."
+        ),
+    ],
+    images: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Images at most, spread over the folder.")
+    ] = 6,
+    side: Annotated[
+        int, typer.Option(min=1, metavar="PIXELS", help="Side of the centre crops.")
+    ] = 256,
+    output: OutputFolder = Path(),
+    model: Model = "default",
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """What order, schedule, steps, adaptation and temperatures are each worth.
+
+    Writes ablation.csv, ablation.md and ablation.png into the folder.
+
+    \b
+    Example:
+      sscc bench ablation photos/ --images 8 -o out/
+    """
+    from benchmarks.ablation import crops_of, measure, table, variants, write_results
+    from source_codec.model import Model as CodecModel
+
+    crops = crops_of(path, images, side)
+    with progress_bar("measuring") as progress:
+        rows = measure(crops, CodecModel.load(model), variants(), threads, progress)
+    write_results(rows, output)
+    if json:
+        print_json({"rows": [asdict(row) for row in rows]})
+    else:
+        from rich.console import Console
+
+        Console().print(table(rows))
 
 
 @app.command()
@@ -353,41 +440,37 @@ def train(
             help="The integer model.  [default: model.safetensors in the run's folder]",
         ),
     ] = None,
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="auto (CUDA where there is a device), cpu or cuda.")
+    ] = "auto",
     json: Json = False,
 ) -> None:
-    """Trains a denoiser, and exports it as a calibrated integer model.
+    """Trains a model on images of your own, and exports it calibrated; see docs/training.md.
 
-    An interrupted run goes on from its last checkpoint when started again.
+    Ctrl-C saves the state; the same command goes on from there. The folder of the run gets
+    checkpoint.pt, log.csv, loss.png and at the end model.safetensors. The exit status is 1 if the
+    run was interrupted. On several GPUs or machines, start it with torchrun.
 
     \b
     Example:
       sscc train my_model.toml --run runs/my_model -o my_model.safetensors
+      torchrun --nproc-per-node 4 -m sscc train my_model.toml -r runs/my_model
     """
-    from source_codec.export import export_checkpoint
-    from source_codec.training import Trainer, load_config
+    from sscc.training_run import train_model
 
-    try:
-        settings = load_config(config)
-    except ValueError as error:
-        raise InputError(str(error)) from error
-    trainer = Trainer(settings, run)
-    with progress_bar("training") as progress:
-
-        def report(row: dict[str, float]) -> None:
-            progress(row["minutes"] / settings.minutes)
-            figures = (f"{name} {value:.4g}" for name, value in row.items())
-            print("  ".join(figures), file=sys.stderr, flush=True)
-
-        trainer.run(report)
-    path = output or run / "model.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with progress_bar("calibrating") as progress:
-        model = export_checkpoint(trainer.checkpoint, settings, path, progress=progress)
-    result = {"model": str(path), "model_id": model.model_id.hex(), "steps": trainer.step}
+    report = train_model(config, run, output, device)
+    if report is None:
+        return
     if json:
-        print_json(result)
+        print_json(report.to_json())
     else:
-        print(f"{path}  model {result['model_id']}  {trainer.step} steps")
+        print("\n".join(report.lines()))
+    if not report.finished:
+        print_error(
+            f"stopped after {report.minutes:.1f} minutes of training, state saved in {run}; "
+            "the same command goes on from there"
+        )
+        raise typer.Exit(1)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

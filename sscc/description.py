@@ -27,6 +27,8 @@ def describe(path: Path, codec: Codec | None) -> dict[str, Any]:
         "order": header.process.order.value,
         "schedule": header.process.schedule.value,
         "steps": header.process.steps,
+        "adaptive": header.process.adaptive,
+        "history": header.layout.describe(),
         "model_id": header.model_id.hex(),
         "header_bytes": header.header_bytes,
         "payload_bytes": header.payload_bytes,

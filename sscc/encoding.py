@@ -50,9 +50,14 @@ def mean_bpsp(files: Sequence[EncodedFile]) -> float:
 
 
 def encode_files(
-    paths: Sequence[Path], folder: Path, codec: Codec, process: Process, progress: Progress
+    paths: Sequence[Path],
+    folder: Path,
+    codec: Codec,
+    process: Process,
+    histories: bool,
+    progress: Progress,
 ) -> list[EncodedFile]:
-    """Encodes image files and stacks into ``folder``.
+    """Encodes image files and stacks into ``folder``; with or without source histories.
 
     Raises:
         InputError: a file that holds no image the codec takes, or two of the same name.
@@ -71,9 +76,8 @@ def encode_files(
             )
         start = time.perf_counter()
         try:
-            streams = codec.encode_many(
-                file.images, process, part_of(progress, index / len(paths), 1 / len(paths))
-            )
+            share = part_of(progress, index / len(paths), 1 / len(paths))
+            streams = codec.encode_many(file.images, process, histories, share)
         except UnsupportedImage as error:
             raise InputError(f"{path}: {error}") from error
         seconds = (time.perf_counter() - start) / len(streams)

@@ -12,7 +12,7 @@ from PIL import Image
 from benchmarks import codec as bench
 from benchmarks.codec import BASELINES, Baseline, compare, find_images, select_baselines
 from source_codec.denoiser import Denoiser, DenoiserShape
-from source_codec.model import from_denoiser
+from source_codec.model import from_denoisers
 from sscc.cli import run
 from sscc.errors import InputError
 
@@ -24,7 +24,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small untrained model: it codes badly, but exactly."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("model") / "small.safetensors"
-    from_denoiser(Denoiser(DenoiserShape(width=16, blocks=1, head_width=8))).save(path)
+    from_denoisers([Denoiser(DenoiserShape(width=16, blocks=1, head_width=8))] * 4).save(path)
     return path
 
 

@@ -2,6 +2,8 @@
 
 import inspect
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +19,7 @@ from PIL import Image
 
 from flowgraphs.link import LinkConfig
 from source_codec.denoiser import Denoiser, DenoiserShape
-from source_codec.model import from_denoiser
+from source_codec.model import from_denoisers
 from sscc.cli import link, run
 from sscc.link_report import report_lines
 from sscc.output import part_of, print_json
@@ -62,7 +64,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small untrained model: it codes badly, but exactly."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("model") / "small.safetensors"
-    from_denoiser(Denoiser(DenoiserShape(width=16, blocks=1, head_width=8))).save(path)
+    from_denoisers([Denoiser(DenoiserShape(width=16, blocks=1, head_width=8))] * 4).save(path)
     return path
 
 
@@ -220,7 +222,7 @@ def test_damaged_file_is_reported_and_the_others_decoded(
 def test_file_of_another_model(sscc: Sscc, model: Path, rgb: Path, tmp_path: Path) -> None:
     torch.manual_seed(1)
     other = tmp_path / "other.safetensors"
-    from_denoiser(Denoiser(DenoiserShape(width=16, blocks=1, head_width=8))).save(other)
+    from_denoisers([Denoiser(DenoiserShape(width=16, blocks=1, head_width=8))] * 4).save(other)
     sscc("encode", rgb, "-o", tmp_path, "--model", other)
     sscc("info", tmp_path / "rgb.ddm", "--model", model).assert_refused("rgb.ddm", "model")
     outcome = sscc("decode", tmp_path / "rgb.ddm", "-o", tmp_path / "d", "--model", model)
@@ -423,43 +425,105 @@ def test_link_defaults_are_those_of_the_flowgraph() -> None:
 
 
 TRAINING = """
-data_root = "data"
-minutes = 0.03
+minutes = 0.01
 batch = 256
 crop = 32
 
-[shape]
+[expert.sparse]
 width = 16
+blocks = 1
+head_width = 8
+
+[expert.half]
+width = 16
+blocks = 1
+head_width = 8
+
+[expert.dense]
+width = 16
+blocks = 1
+head_width = 8
+
+[expert.small]
+width = 24
 blocks = 1
 head_width = 8
 
 [[source]]
 folder = "photos"
-weight = 1
-
-[[validation]]
-folder = "photos"
-weight = 1
 """
 
 
-def test_train_makes_a_model_that_codes(
-    sscc: Sscc, rgb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A configuration of a run of less than a second, on small images."""
     monkeypatch.setattr("source_codec.export.SMALL_IMAGES", 1)  # calibrates badly, but soon
-    photos = tmp_path / "data" / "photos"
-    photos.mkdir(parents=True)
+    monkeypatch.setattr("source_codec.training.VALIDATION_PIXELS", 1000)
+    photos = tmp_path / "photos"
+    photos.mkdir()
     for seed in range(3):
         Image.fromarray(picture(40, 40, 3, seed)).save(photos / f"{seed}.png")
     config = tmp_path / "tiny.toml"
     config.write_text(TRAINING)
+    return config
+
+
+def test_train_makes_a_model_that_codes(
+    sscc: Sscc, rgb: Path, training: Path, tmp_path: Path
+) -> None:
     model = tmp_path / "tiny.safetensors"
-    outcome = sscc("train", config, "--run", tmp_path / "run", "-o", model, "--json")
+    outcome = sscc("train", training, "--run", tmp_path / "run", "-o", model, "--json")
     assert outcome.status == 0
-    assert outcome.json["model"] == str(model)
-    assert outcome.json["steps"] > 0
+    report = outcome.json
+    assert report["finished"]
+    assert report["model"] == str(model)
+    assert report["steps"] == report["steps_by_expert"]["small"] > 0
+    assert len(report["validation_bpsp"]["photos:native"]) == 2
+    lines = outcome.stderr.splitlines()
+    assert "min left" in lines[0]
+    assert "photos:native" in lines[0]
+    assert lines[-1] == (
+        "sscc: no training images for sparse, half, dense: these experts are still random"
+    )
+    files = {path.name for path in (tmp_path / "run").iterdir()}
+    assert files == {"checkpoint.pt", "log.csv", "loss.png"}
     assert sscc("encode", rgb, "-o", tmp_path, "--model", model).status == 0
     assert sscc("decode", tmp_path / "rgb.ddm", "-o", tmp_path / "d", "-m", model).status == 0
+
+
+def test_interrupted_training_goes_on(
+    sscc: Sscc, training: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C after the fourth step: state saved, how to go on said; then the rest of the run."""
+    from source_codec.training import Trainer
+
+    update = Trainer.update
+
+    def interrupted(self: Trainer, *arguments: Any) -> float:
+        if sum(self.steps) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return update(self, *arguments)
+
+    run_folder = tmp_path / "run"
+    handler = signal.getsignal(signal.SIGINT)
+    training.write_text(TRAINING.replace("minutes = 0.01", "minutes = 5"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "update", interrupted)
+        outcome = sscc("train", training, "--run", run_folder, "--json")
+    assert outcome.status == 1
+    assert not outcome.json["finished"]
+    assert outcome.json["steps"] == 4
+    assert outcome.json["model"] is None
+    assert "same command" in outcome.stderr.splitlines()[-1]
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert not (run_folder / "model.safetensors").exists()
+
+    minutes = outcome.json["minutes"] + 0.01
+    training.write_text(TRAINING.replace("minutes = 0.01", f"minutes = {minutes}"))
+    outcome = sscc("train", training, "--run", run_folder, "--json")
+    assert outcome.status == 0
+    assert outcome.json["steps"] > 4
+    assert (run_folder / "model.safetensors").exists()
 
 
 @pytest.mark.parametrize(
@@ -468,13 +532,29 @@ def test_train_makes_a_model_that_codes(
         ("minutes =", ["tiny.toml"]),
         ("minutes = 1", ["tiny.toml", "source"]),
         (TRAINING.replace("crop", "colour"), ["tiny.toml", "colour"]),
-        (TRAINING, ["photos"]),
+        (TRAINING.replace("photos", "pictures"), ["pictures", "PNG"]),
+        (TRAINING + 'exclude = ["1.png", "2.png"]', ["photos", "single image", "validation"]),
+        (TRAINING + 'transform = "reduced"', ["2 of 2", "48x48", "factors"]),
+        (TRAINING.replace("photos", "gray"), ["gray", "transform"]),
+        ('start_from = "default"' + TRAINING, ["sparse of default", "width 16"]),
+        ('start_from = "mine.pt"' + TRAINING, ["mine.pt", "checkpoint"]),
+        ('start_from = "nothing"' + TRAINING, ["nothing"]),
     ],
 )
-def test_train_refuses(sscc: Sscc, tmp_path: Path, text: str, words: list[str]) -> None:
-    config = tmp_path / "tiny.toml"
-    config.write_text(text)
-    sscc("train", config, "--run", tmp_path / "run").assert_refused(*words)
+def test_train_refuses(
+    sscc: Sscc, training: Path, tmp_path: Path, text: str, words: list[str]
+) -> None:
+    (tmp_path / "gray").mkdir()
+    for seed in range(3):
+        Image.fromarray(picture(40, 40, 1, seed)).save(tmp_path / "gray" / f"{seed}.png")
+    training.write_text(text)
+    sscc("train", training, "--run", tmp_path / "run").assert_refused(*words)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_train_refuses_a_device_that_is_not_there(sscc: Sscc, training: Path) -> None:
+    sscc("train", training, "--device", "cuda").assert_refused("CUDA", "cpu")
+    sscc("train", training, "--device", "tpu").assert_refused("tpu", "cuda")
 
 
 def test_real_process(model: Path, rgb: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from source_codec import (
     Codec,
@@ -17,9 +18,17 @@ from source_codec import (
     UnsupportedStream,
     read_header,
 )
-from source_codec.container import pack, payload_of, pixel_hash
+from source_codec.container import pack as pack_layout
+from source_codec.container import payloads_of, pixel_hash
+from source_codec.layout import Layout, Shape
+from source_codec.source_history import History
 
 MODEL_ID = bytes.fromhex("a1b2c3d4e5f60718")
+
+
+def pack(image: NDArray[np.uint8], payload: bytes, model_id: bytes, process: Process) -> bytes:
+    """A plain image's stream."""
+    return pack_layout(image, Layout(Shape.of(image)), [payload], model_id, process)
 
 
 def varint(value: int) -> bytes:
@@ -39,20 +48,20 @@ def stream(front: bytes, payload: bytes = b"12345678", check: int = 2, hashed: i
     return front + zlib.crc32(front + back).to_bytes(4, "little")[:check] + back
 
 
-def front(flags: int, *sizes: int, version: int = 1) -> bytes:
+def front(flags: int, *sizes: int, version: int = 2) -> bytes:
     """Magic to size."""
     head = b"\xddM" + bytes([version << 4 | flags]) + MODEL_ID[:2]
     return head + b"".join(varint(size) for size in sizes)
 
 
-GRAY, SQUARE, PROCESS, SMALL = 1, 2, 4, 8
+GRAY, SQUARE, PROCESS, COMPOSED = 1, 2, 4, 8
 
 
 def test_literal_header_of_a_small_square_rgb_image() -> None:
     image = np.arange(32 * 32 * 3, dtype=np.uint32).reshape(32, 32, 3).astype(np.uint8)
     payload = bytes(range(200))
     data = pack(image, payload, MODEL_ID, Process())
-    header = bytes.fromhex("dd4d 1a a1b2 20 c801")
+    header = bytes.fromhex("dd4d 22 a1b2 20 c801")
     hashed = hashlib.blake2b(b"(32, 32, 3)" + image.tobytes(), digest_size=8).digest()[:2]
     check = zlib.crc32(header + hashed + payload).to_bytes(4, "little")[:2]
     assert data == header + check + hashed + payload
@@ -64,7 +73,7 @@ def test_literal_header_of_a_large_gray_image_with_another_process() -> None:
     payload = b"word" * 3
     data = pack(image, payload, MODEL_ID, Process(Order.CHECKERBOARD, Schedule.LINEAR, 9))
     # Flags GRAY and PROCESS; width 70, height 300; checkerboard 3, linear 1, nine steps.
-    header = bytes.fromhex("dd4d 15 a1b2 46 ac02 31 09 0c")
+    header = bytes.fromhex("dd4d 25 a1b2 46 ac02 31 09 0c")
     hashed = hashlib.blake2b(b"(300, 70)" + image.tobytes(), digest_size=8).digest()
     check = zlib.crc32(header + hashed + payload).to_bytes(4, "little")
     assert data == header + check + hashed + payload
@@ -96,12 +105,12 @@ def test_round_trip(
     assert header.channels == (1 if gray else 3)
     assert header.process == process
     assert header.model_id == MODEL_ID[:2]
-    assert header.version == 1
+    assert header.version == 2
     assert header.payload_bytes == len(payload)
     assert header.pixel_hash == pixel_hash(image)[: len(header.pixel_hash)]
     assert len(header.pixel_hash) == (2 if height * width <= 64 * 64 else 8)
     assert header.header_bytes == len(data) - len(payload)
-    assert payload_of(data, header) == payload
+    assert payloads_of(data, header) == [payload]
 
 
 @pytest.mark.parametrize("size", [(1, 4096), (4096, 1), (4096, 4096), (127, 128)])
@@ -146,7 +155,7 @@ def test_every_damaged_byte_of_the_header_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"\xdd", b"MM\x1a", b"\x89PNG\r\n\x1a\n" + bytes(50), b"\xff" * 60, bytes(60)],
+    [b"", b"\xdd", b"MM\x22", b"\x89PNG\r\n\x1a\n" + bytes(50), b"\xff" * 60, bytes(60)],
 )
 def test_foreign_data_is_refused(data: bytes) -> None:
     with pytest.raises(CorruptStream) as caught:
@@ -154,16 +163,16 @@ def test_foreign_data_is_refused(data: bytes) -> None:
     assert not isinstance(caught.value, UnsupportedStream)
 
 
-@pytest.mark.parametrize("version", [0, 2, 15])
+@pytest.mark.parametrize("version", [0, 1, 3, 15])
 def test_unknown_version(version: int) -> None:
-    data = stream(front(SQUARE | SMALL, 8, version=version))
+    data = stream(front(SQUARE, 8, version=version))
     with pytest.raises(UnsupportedStream, match=f"version {version}"):
         read_header(data)
 
 
 def test_unknown_model(codec: Codec) -> None:
     image = np.zeros((8, 8), dtype=np.uint8)
-    payload = payload_of(codec.encode(image), read_header(codec.encode(image)))
+    (payload,) = payloads_of(codec.encode(image), read_header(codec.encode(image)))
     other = bytes(b ^ 255 for b in codec.model.model_id)
     data = pack(image, payload, other, Process())
     for decode in (codec.decode, lambda d: next(codec.decode_progressive(d)), codec.step_bits):
@@ -174,10 +183,10 @@ def test_unknown_model(codec: Codec) -> None:
 
 def test_the_plain_streams_of_these_tests_are_accepted() -> None:
     """The refusals below are for what they say, not for a mistake of this module."""
-    assert read_header(stream(front(SQUARE | SMALL, 8))).width == 8
-    assert read_header(stream(front(SMALL | GRAY, 8, 300))).height == 300
+    assert read_header(stream(front(SQUARE, 8))).width == 8
+    assert read_header(stream(front(GRAY, 8, 300))).height == 300
     assert read_header(stream(front(0, 300, 200), check=4, hashed=8)).width == 300
-    process = read_header(stream(front(SQUARE | SMALL | PROCESS, 8) + b"\x10\x07")).process
+    process = read_header(stream(front(SQUARE | PROCESS, 8) + b"\x10\x07")).process
     assert process == Process(Order.RASTER, Schedule.COSINE, 7)
 
 
@@ -185,26 +194,24 @@ def test_the_plain_streams_of_these_tests_are_accepted() -> None:
 @pytest.mark.parametrize("channels", [0, GRAY])
 def test_sizes_out_of_range(size: int, channels: int) -> None:
     for flags, sizes in ((SQUARE, (size,)), (0, (size, 5)), (0, (5, size))):
-        for small in (0, SMALL):
-            data = stream(front(flags | small | channels, *sizes), check=2 if small else 4)
-            with pytest.raises(CorruptStream, match="outside"):
-                read_header(data)
+        with pytest.raises(CorruptStream, match="outside"):
+            read_header(stream(front(flags | channels, *sizes)))
 
 
 @pytest.mark.parametrize("number", ["8800", "888000", "80808000", "8000"])
 def test_varints_longer_than_needed(number: str) -> None:
     with pytest.raises(CorruptStream, match="shortest"):
-        read_header(stream(front(SQUARE | SMALL) + bytes.fromhex(number)))
+        read_header(stream(front(SQUARE) + bytes.fromhex(number)))
 
 
 def test_varints_longer_than_four_bytes() -> None:
     for number in ("8888888801", "ffffffffffffffffff7f"):
         with pytest.raises(CorruptStream, match="too long"):
-            read_header(stream(front(SQUARE | SMALL) + bytes.fromhex(number)))
+            read_header(stream(front(SQUARE) + bytes.fromhex(number)))
 
 
 def test_payload_length_longer_than_needed() -> None:
-    plain = front(SQUARE | SMALL, 8)
+    plain = front(SQUARE, 8)
     head = plain + b"\x88\x00"
     back = b"\0\0" + b"12345678"
     data = head + zlib.crc32(head + back).to_bytes(4, "little")[:2] + back
@@ -212,29 +219,20 @@ def test_payload_length_longer_than_needed() -> None:
         read_header(data)
 
 
-@pytest.mark.parametrize(
-    ("flags", "sizes"),
-    [
-        (SMALL, (8, 8)),  # SQUARE missing
-        (SQUARE, (64,)),  # SMALL missing
-        (SQUARE | SMALL, (65,)),  # too large for SMALL
-        (SMALL, (64, 65)),
-    ],
-)
-def test_flags_that_contradict_the_size(flags: int, sizes: tuple[int, ...]) -> None:
+def test_flags_that_contradict_the_size() -> None:
     with pytest.raises(CorruptStream, match="contradicts"):
-        read_header(stream(front(flags, *sizes)))
+        read_header(stream(front(0, 8, 8)))  # SQUARE missing
 
 
-@pytest.mark.parametrize("codes", ["4005", "0205", "f105", "0000", "1000"])
+@pytest.mark.parametrize("codes", ["4005", "0205", "0a05", "f105", "0000", "1000"])
 def test_unknown_process(codes: str) -> None:
     with pytest.raises(CorruptStream, match="order or schedule"):
-        read_header(stream(front(SQUARE | SMALL | PROCESS, 8) + bytes.fromhex(codes)))
+        read_header(stream(front(SQUARE | PROCESS, 8) + bytes.fromhex(codes)))
 
 
 def test_default_process_spelled_out() -> None:
     with pytest.raises(CorruptStream, match="default"):
-        read_header(stream(front(SQUARE | SMALL | PROCESS, 8) + b"\x00\x20"))
+        read_header(stream(front(SQUARE | PROCESS, 8) + b"\x00\x20"))
 
 
 def test_payload_too_short_for_the_size() -> None:
@@ -245,7 +243,7 @@ def test_payload_too_short_for_the_size() -> None:
 
 
 def test_payload_length_must_fit() -> None:
-    data = stream(front(SQUARE | SMALL, 8))
+    data = stream(front(SQUARE, 8))
     with pytest.raises(CorruptStream, match="payload of"):
         read_header(data + b"1")
     with pytest.raises(CorruptStream, match="payload of"):
@@ -257,3 +255,63 @@ def test_payload_of_broken_words(codec: Codec) -> None:
     data = pack(image, b"12345", codec.model.model_id, Process())
     with pytest.raises(CorruptStream, match="whole words"):
         codec.decode(data)
+
+
+# Images composed of parts.
+
+
+def composed(tree: bytes, lengths: tuple[int, ...]) -> bytes:
+    """A composed 80x70 RGB image with this tree, and payloads of these lengths."""
+    head = front(COMPOSED, 80, 70) + tree + b"".join(varint(length) for length in lengths)
+    back = bytes(8) + bytes(sum(lengths))
+    return head + zlib.crc32(head + back).to_bytes(4, "little") + back
+
+
+def test_gray_stored_as_rgb_is_one_gray_part() -> None:
+    """Kind 3 without side information, and a plain part: three bytes."""
+    image = np.repeat(np.arange(70 * 80, dtype=np.uint32).astype(np.uint8), 3).reshape(70, 80, 3)
+    part = Layout(Shape(70, 80, 1))
+    layout = Layout(Shape(70, 80, 3), int(History.GRAY), b"", (part,))
+    data = pack_layout(image, layout, [b"12345678"], MODEL_ID, Process())
+    assert data[:10] == bytes.fromhex("dd4d 28 a1b2 50 46 03 00 00")
+    header = read_header(data)
+    assert header.layout == layout
+    assert header.channels == 3
+    assert payloads_of(data, header) == [b"12345678"]
+
+
+def test_a_composed_stream_as_written_here_is_accepted() -> None:
+    header = read_header(composed(b"\x03\x00\x00", (40,)))
+    assert header.layout.leaves() == [Shape(70, 80, 1)]
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        (b"\x00", "plain image composed"),
+        (b"\x0f\x00\x00", "unknown composition 15"),
+        (b"\xff\x00\x00", "unknown composition 255"),
+        (b"\x03\xff\x7f", "truncated"),
+        (b"\x03\x00" * 9, "history|planes|channels|levels"),
+    ],
+)
+def test_hostile_trees_are_refused(tree: bytes, message: str) -> None:
+    with pytest.raises(CorruptStream, match=message):
+        read_header(composed(tree, (40,)))
+
+
+def test_histories_in_streams(codec: Codec) -> None:
+    """Used where it pays, named, and turned off on demand; exact in any case."""
+    rng = np.random.default_rng(1)
+    smooth = np.cumsum(rng.integers(-3, 4, (70, 80)), axis=1) + 128
+    gray = np.clip(smooth, 0, 255).astype(np.uint8)
+    image = np.repeat(gray[..., None], 3, axis=2)
+    with_history, without = codec.encode(image), codec.encode(image, histories=False)
+    assert read_header(with_history).layout.kind == History.GRAY
+    assert read_header(without).layout.kind == 0
+    assert len(with_history) < len(without)
+    for data in (with_history, without):
+        np.testing.assert_array_equal(codec.decode(data), image)
+    *_, (last, known) = codec.decode_progressive(with_history)
+    np.testing.assert_array_equal(last, image)
+    assert known.all()

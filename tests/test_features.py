@@ -9,7 +9,15 @@ import pytest
 from conftest import Photo
 from numpy.typing import NDArray
 
-from source_codec.features import N_INPUTS, density_class, extract, masked_integral
+from source_codec.features import (
+    N_INPUTS,
+    density_class,
+    extract,
+    integral_table,
+    masked_image,
+    masked_integral,
+    reveal,
+)
 
 # Side of the boxes, and how many of them in each direction: the documented windows.
 WINDOWS = [(1, 4), (3, 3), (9, 2), (27, 1)]
@@ -31,14 +39,18 @@ def features(
 ) -> Features:
     """The code under test, with its outputs filled with rubbish beforehand."""
     ys, xs = np.array(pixels, dtype=np.int32).reshape(-1, 2).T.copy()
-    integral = np.full((image.shape[0] + 1, image.shape[1] + 1, 4), -12345, dtype=np.int32)
-    masked_integral(image, known, integral)
+    masked = masked_image(*known.shape)
+    seen = np.nonzero(known)
+    reveal(masked, image, seen[0].astype(np.int32), seen[1].astype(np.int32))
+    integral = integral_table(*known.shape)
+    integral[:] = -12345
+    masked_integral(masked, integral)
     result = Features(
         np.full((len(ys), N_INPUTS), 99, dtype=np.int8),
         np.full((len(ys), 3), 77, dtype=np.int32),
         np.full(len(ys), 55, dtype=np.int32),
     )
-    extract(image, known, integral, ys, xs, density, small, gray, *result)
+    extract(masked, integral, ys, xs, density, small, gray, *result)
     return result
 
 
@@ -47,7 +59,7 @@ def windows(
 ) -> list[tuple[int, list[int] | None]]:
     """All 163 boxes around a pixel: weight, and the Q4 means of the known pixels, if any.
 
-    The weight is 2^20 / distance^3, rounded down, of the boxes' centres; a coarse box counts as one
+    The weight is 2^16 / distance^3, rounded down, of the boxes' centres; a coarse box counts as one
     box side away at least, and 2^3, 2^6 or 2^9 times less.
     """
     height, width = known.shape
@@ -58,7 +70,7 @@ def windows(
                 if side == 1 and by == bx == 0:
                     continue
                 distance = side * max(math.sqrt(by * by + bx * bx), 1)
-                weight = math.floor(2**20 / distance**3 + 1e-9)
+                weight = math.floor(2**16 / distance**3 + 1e-9)
                 if level:
                     weight = max(weight // 8**level, 1)
                 inside = [
@@ -219,13 +231,19 @@ def test_integral_sums_known_pixels() -> None:
     rng = np.random.default_rng(6)
     image = rng.integers(0, 256, (9, 14, 3), dtype=np.uint8)
     known = rng.integers(0, 2, (9, 14)).astype(np.uint8)
-    integral = np.full((10, 15, 4), -1, dtype=np.int32)
-    masked_integral(image, known, integral)
+    masked = masked_image(9, 14)
+    ys, xs = np.nonzero(known)
+    reveal(masked, image, ys.astype(np.int32), xs.astype(np.int32))
+    integral = integral_table(9, 14)
+    integral[:] = -1
+    masked_integral(masked, integral)
+    overhang = (integral.shape[1] - 15) // 2
     for y in range(10):
-        for x in range(15):
-            part = image[:y, :x].astype(int) * known[:y, :x, None]
-            assert integral[y, x, :3].tolist() == part.sum(axis=(0, 1)).tolist()
-            assert integral[y, x, 3] == known[:y, :x].sum()
+        for x in range(-overhang, 15 + overhang):
+            part = (16 * image[:y].astype(int) + 1) * known[:y, :, None]
+            part = part[:, : max(x, 0)]
+            assert integral[y, x + overhang, :3].tolist() == part.sum(axis=(0, 1)).tolist()
+            assert integral[y, x + overhang, 3] == known[:y, : max(x, 0)].sum()
 
 
 def test_density_classes() -> None:

@@ -7,7 +7,7 @@ import pytest
 from conftest import Photo
 from numpy.typing import NDArray
 
-from source_codec.history import through_photo_ycc, through_ycbcr_420
+from source_codec.history import photo_ycc_planes, through_photo_ycc, through_ycbcr_420
 
 Transform = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 TRANSFORMS = [through_photo_ycc, through_ycbcr_420]
@@ -83,3 +83,32 @@ def test_bilinear_doubling_of_chroma() -> None:
     luma = np.rint(0.114 * image[0, :, 2].astype(float))
     cb = np.array([20, 30, 40, 70, 100, 50, 0, 0])
     np.testing.assert_array_equal(result[:, 2], np.clip(np.rint(luma + 1.772 * cb), 0, 255))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (6, 9), (31, 32)])
+def test_photo_ycc_planes_have_half_resolution_chroma(photo: Photo, size: tuple[int, int]) -> None:
+    luma, *chroma = photo_ycc_planes(photo(*size))
+    assert luma.shape == size
+    assert luma.dtype == np.uint8
+    for plane in chroma:
+        assert plane.shape == ((size[0] + 1) // 2, (size[1] + 1) // 2)
+        assert plane.dtype == np.uint8
+
+
+def test_photo_ycc_planes_of_flat_colours() -> None:
+    """Luma in steps of 1.3584; chroma in steps of 2.2179 (blue, about 156) and 1.8215 (137)."""
+    gray, red = (np.full((4, 4, 3), colour, np.uint8) for colour in ((100,) * 3, (200, 0, 0)))
+    assert [int(plane[0, 0]) for plane in photo_ycc_planes(gray)] == [74, 156, 137]
+    # Luma of the red is 59.8: codes 44, 156 - 59.8 / 2.2179, 137 + 140.2 / 1.8215.
+    assert [int(plane[0, 0]) for plane in photo_ycc_planes(red)] == [44, 129, 214]
+
+
+def test_photo_ycc_planes_are_those_of_the_image_that_returns() -> None:
+    """Where chroma is flat, the planes give the image that PhotoCD would return."""
+    image = np.full((8, 8, 3), (150, 90, 60), dtype=np.uint8)
+    luma, first, second = (p.astype(float) for p in photo_ycc_planes(image))
+    red = np.floor(1.3584 * luma + 1.8215 * (second[0, 0] - 137))
+    blue = np.floor(1.3584 * luma + 2.2179 * (first[0, 0] - 156))
+    returned = through_photo_ycc(image)
+    np.testing.assert_array_equal(returned[..., 0], red)
+    np.testing.assert_array_equal(returned[..., 2], blue)

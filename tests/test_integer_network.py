@@ -1,6 +1,7 @@
 """Integer inference: exact, whichever way it multiplies and however the rows are batched."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,13 +10,15 @@ from numpy.typing import NDArray
 
 from source_codec import Codec, ModelError
 from source_codec.denoiser import Denoiser, DenoiserShape, quantise_weight
+from source_codec.experts import PHASES, expert_of
+from source_codec.features import N_DENSITIES
 from source_codec.integer_network import (
     IntegerLayer,
     IntegerNetwork,
     absorb_zero_point,
     choose_backend,
 )
-from source_codec.model import Model, from_denoiser
+from source_codec.model import Model, from_denoisers, to_denoisers
 
 Integers = NDArray[np.int64]
 
@@ -64,9 +67,13 @@ def denoiser() -> Denoiser:
     return result
 
 
-@pytest.fixture(scope="module", params=["default", "untrained"])
-def model(request: pytest.FixtureRequest, codec: Codec, denoiser: Denoiser) -> Model:
-    return codec.model if request.param == "default" else from_denoiser(denoiser)
+@pytest.fixture(scope="module", params=["sparse", "small", "untrained"])
+def network(request: pytest.FixtureRequest, codec: Codec, denoiser: Denoiser) -> IntegerNetwork:
+    """Two of the default model's experts, and an untrained one."""
+    if request.param == "untrained":
+        return from_denoisers([denoiser] * 4).experts[0]
+    names = [phase.name for phase in PHASES]
+    return codec.model.experts[names.index(request.param)]
 
 
 @pytest.fixture(scope="module")
@@ -90,11 +97,11 @@ def residual() -> NDArray[np.int32]:
 
 @pytest.mark.parametrize("backend", ["float32", "int8"])
 def test_network_equals_int64_arithmetic(
-    model: Model, inputs: NDArray[np.int8], residual: NDArray[np.int32], backend: str
+    network: IntegerNetwork, inputs: NDArray[np.int8], residual: NDArray[np.int32], backend: str
 ) -> None:
     if backend == "int8" and choose_backend() != "int8":
         pytest.skip("this machine's int8 products are inexact or slow")
-    network = replace(model.network, backend=backend)
+    network = replace(network, backend=backend)
     neck = network.trunk(inputs)
     assert neck.dtype == np.int32
     np.testing.assert_array_equal(neck, trunk_in_int64(network, inputs))
@@ -106,9 +113,8 @@ def test_network_equals_int64_arithmetic(
 
 
 def test_rows_do_not_depend_on_their_batch(
-    model: Model, inputs: NDArray[np.int8], residual: NDArray[np.int32]
+    network: IntegerNetwork, inputs: NDArray[np.int8], residual: NDArray[np.int32]
 ) -> None:
-    network = model.network
     together = network.trunk(inputs)
     heads = [network.head(c, together, residual[:, :c].copy()) for c in range(3)]
     for rows in (1, 7, 256, 257):
@@ -121,15 +127,15 @@ def test_rows_do_not_depend_on_their_batch(
 
 
 def test_later_channels_do_not_influence_earlier_ones(
-    model: Model, inputs: NDArray[np.int8], residual: NDArray[np.int32]
+    network: IntegerNetwork, inputs: NDArray[np.int8], residual: NDArray[np.int32]
 ) -> None:
     """A head reads the residuals of the channels before it, and each of them has an effect."""
-    neck = model.network.trunk(inputs)
-    blue = model.network.head(2, neck, residual)
+    neck = network.trunk(inputs)
+    blue = network.head(2, neck, residual)
     for c in range(2):
         changed = residual.copy()
         changed[:, c] = -changed[:, c]
-        assert (model.network.head(2, neck, changed) != blue).any()
+        assert (network.head(2, neck, changed) != blue).any()
 
 
 def layer(weight: NDArray[np.int8], bias: int = 0, shift: int = 4) -> IntegerLayer:
@@ -163,7 +169,8 @@ def test_largest_accepted_layer_is_exact() -> None:
     x[2::4, ::3] = -127
     expected = x.astype(np.int64) @ weight.astype(np.int64).T
     assert np.abs(expected).max() == (1 << 24) - 128
-    products = layer(weight).products(torch.from_numpy(x), "float32")
+    out = torch.empty(256, 8, dtype=torch.int32)
+    products = layer(weight).products(torch.from_numpy(x), "float32", out)
     np.testing.assert_array_equal(products, expected)
 
 
@@ -182,8 +189,7 @@ def test_malformed_layers_are_refused() -> None:
         IntegerLayer(weight, good.bias[:1], good.shift)
 
 
-def test_layers_that_do_not_fit_together_are_refused(model: Model) -> None:
-    network = model.network
+def test_layers_that_do_not_fit_together_are_refused(network: IntegerNetwork) -> None:
     with pytest.raises(ModelError, match="three heads"):
         replace(network, heads=network.heads[:2])
     with pytest.raises(ModelError, match="layer is"):
@@ -209,7 +215,7 @@ def test_float_denoiser_computes_the_same(denoiser: Denoiser) -> None:
     Where that rounding tips an activation over to the next 1/32, an output moves by 1/32 times a
     weight; hence most outputs agree to half of their own grid step, and all to a few.
     """
-    network = from_denoiser(denoiser).network
+    network = from_denoisers([denoiser] * 4).experts[0]
     rng = np.random.default_rng(11)
     inputs = np.clip(rng.normal(scale=25, size=(400, 672)), -127, 127).astype(np.int8)
     residual = rng.integers(-127, 128, (400, 3))
@@ -240,8 +246,57 @@ def test_chosen_backend_multiplies_exactly() -> None:
     """The self-test of the int8 products stands for all operands: try other shapes and values."""
     backend = choose_backend()
     rng = np.random.default_rng(12)
-    for rows, inner, outer in ((1, 64, 8), (300, 192, 192), (256, 672, 192), (5, 672, 16)):
+    for rows, inner, outer in ((256, 64, 8), (512, 192, 192), (256, 672, 192), (512, 672, 16)):
         x = rng.choice(np.array([-128, -127, 0, 126, 127], dtype=np.int8), (rows, inner))
         weight = rng.choice(np.array([-127, 1, 127], dtype=np.int8), (outer, inner))
-        got = layer(weight).products(torch.from_numpy(x), backend)
+        out = torch.empty(rows, outer, dtype=torch.int32)
+        got = layer(weight).products(torch.from_numpy(x), backend, out)
         np.testing.assert_array_equal(got, x.astype(np.int64) @ weight.astype(np.int64).T)
+
+
+# Experts.
+
+
+def test_every_step_has_one_expert() -> None:
+    """Which it is follows from the image's class and the share of pixels known."""
+    names = [
+        [PHASES[expert_of(density, small)].name for density in range(N_DENSITIES)]
+        for small in (False, True)
+    ]
+    assert names[0] == ["sparse"] * 4 + ["half"] * 2 + ["dense"] * 2
+    assert names[1] == ["small"] * 8
+    with pytest.raises(ValueError, match="density"):
+        expert_of(N_DENSITIES, small=False)
+
+
+def experts(widths: list[int]) -> list[Denoiser]:
+    torch.manual_seed(4)
+    return [Denoiser(DenoiserShape(width, 1, 8)) for width in widths]
+
+
+def test_experts_of_several_sizes_survive_the_file(tmp_path: Path) -> None:
+    """Each expert keeps its place, in the integers and in the floats made of them."""
+    model = from_denoisers(experts([16, 24, 32, 40]), "a note")
+    model.save(tmp_path / "model.safetensors")
+    loaded = Model.load(tmp_path / "model.safetensors")
+    assert [len(e.stem.weight) for e in loaded.experts] == [16, 24, 32, 40]
+    assert loaded.expert(5, small=False) is loaded.experts[1]
+    assert loaded.expert(5, small=True) is loaded.experts[3]
+    assert loaded.model_id == model.model_id
+    assert from_denoisers(to_denoisers(loaded)).model_id == model.model_id
+
+
+def test_the_identity_depends_on_every_expert() -> None:
+    denoisers = experts([16] * 4)
+    ids = {from_denoisers(denoisers).model_id}
+    for expert in range(4):
+        with torch.no_grad():
+            denoisers[expert].neck.bias[0] += 1
+        ids.add(from_denoisers(denoisers).model_id)
+    ids.add(from_denoisers(denoisers[::-1]).model_id)
+    assert len(ids) == 6
+
+
+def test_a_model_has_four_experts() -> None:
+    with pytest.raises(ModelError, match="4 experts"):
+        from_denoisers(experts([16] * 3))

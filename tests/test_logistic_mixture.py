@@ -103,9 +103,9 @@ def extreme_cases() -> list[Case]:
 
 def all_tables(m: Mixture) -> tuple[Floats, Floats]:
     """Every table of every row: (N, 16) and (N, 16, 16), the latter by the high half."""
-    n = len(m.weight)
-    high = high_tables(m)
-    low = [low_tables(m, np.full(n, h, dtype=np.int32)) for h in range(16)]
+    n = m.weight.shape[1]
+    high, cdfs = high_tables(m)
+    low = [low_tables(m, cdfs, np.full(n, h, dtype=np.int32)) for h in range(16)]
     assert high.dtype == np.float32
     return high.astype(np.float64), np.stack(low, axis=1).astype(np.float64)
 
@@ -134,7 +134,7 @@ def test_total_leaves_room_for_the_coders_ones() -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_mixture_is_well_formed(case: Case) -> None:
     m = case.mixture()
-    assert (m.weight.sum(axis=1) == 1 << 15).all()
+    assert (m.weight.sum(axis=0) == 1 << 15).all()
     assert m.weight.min() >= 0
 
 
@@ -201,20 +201,22 @@ def test_no_value_costs_more_than_the_floor_allows() -> None:
         m = case.mixture()
         for value in (0, 1, 128, 254, 255):
             values = np.full(1, value, dtype=np.int32)
-            for n in range(0, len(m.weight), 17):
-                row = slice(n, n + 1)
-                one = Mixture(m.weight[row], m.centre[row], m.inverse_scale[row], m.logistic)
+            for n in range(0, m.weight.shape[1], 17):
+                parts = (m.weight, m.centre, m.inverse_scale, m.farthest)
+                one = Mixture(*(part[:, n : n + 1].copy() for part in parts), m.logistic)
                 assert code_length(one, values) <= 32.0
 
 
 def test_tabulated_functions() -> None:
     """The tables are the functions that their documentation names."""
-    z = -16 + np.arange(4098) / 128
-    assert np.abs(TABLES.logistic / 2**24 - logistic.cdf(z)).max() <= 2.0**-25
+    z = -12 + np.arange(1537) / 64
+    values, slopes = TABLES.logistic & 0xFFFF, TABLES.logistic >> 16
+    assert np.abs(values - 65535 * logistic.cdf(z)).max() <= 0.5
+    np.testing.assert_array_equal(slopes[:-1], np.diff(values))
     i = np.arange(1024)
     assert np.abs(TABLES.exponential / 2**15 - np.exp(-i / 64)).max() <= 2.0**-16
     scales = 2.0 ** (-6 + np.arange(225) / 16)
-    np.testing.assert_allclose(TABLES.inverse_scale * scales, 2**21, atol=0.5 * scales.max())
+    np.testing.assert_allclose(TABLES.inverse_scale * scales, 2**17, atol=0.5 * scales.max())
     np.testing.assert_allclose(TABLES.temperature, 64 * 2.0 ** (-np.arange(-16, 17) / 16), atol=0.5)
 
 

@@ -1,0 +1,190 @@
+"""Backward calibration: starts from the model, learns by the true gradient, waits its turn."""
+
+import threading
+
+import numpy as np
+import pytest
+from conftest import Photo
+from numpy.typing import NDArray
+from scipy.special import softmax
+from scipy.stats import logistic
+
+from source_codec import Codec
+from source_codec.adaptation import DELAY, NEAR, Adaptation, Observation, _solve
+from source_codec.logistic_mixture import MixtureTables, mixture
+from source_codec.reverse_coding import Process
+
+TABLES = MixtureTables.compute()
+KEY = (2, 1)
+
+
+def hidden_and_near(rng: np.random.Generator, n: int) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
+    hidden = np.maximum(rng.integers(-300, 127, (n, 64)), -128).astype(np.int8)
+    return hidden, rng.integers(-127, 128, (n, len(NEAR))).astype(np.int8)
+
+
+def test_the_first_blocks_are_the_models_own(codec: Codec) -> None:
+    """To the integer: float32 sums of the untouched layer equal the integer network's."""
+    network = codec.model.experts[2]
+    rng = np.random.default_rng(1)
+    neck = rng.integers(-3000, 3000, (700, 3 * network.head_width)).astype(np.int32)
+    residual = rng.integers(-127, 128, (700, 2)).astype(np.int32)
+    _, near = hidden_and_near(rng, 700)
+    adaptation = Adaptation()
+    for channel in range(3):
+        coded = np.ascontiguousarray(residual[:, :channel])
+        hidden = network.hidden(channel, neck, coded)
+        layer = network.heads[channel]
+        got, inputs = adaptation.parameters(0, (2, channel), layer, hidden, near)
+        np.testing.assert_array_equal(got, network.head(channel, neck, coded))
+        assert inputs.shape == (700, 64 + 1 + 36)
+
+
+def bits_of(
+    parameters: NDArray[np.float64],
+    base: float,
+    unit: float,
+    residual: NDArray[np.float64],
+    value: int,
+) -> float:
+    """Code length in nats of a value, in float64, from the documented units."""
+    weight = softmax(parameters[:5] / 64)
+    centre = base / 16 + (parameters[5:10] / 8 + parameters[15:] / 128 @ residual) * unit
+    scale = 8 * unit * 2.0 ** (parameters[10:15] / 16)
+    upper = logistic.cdf((value + 0.5 - centre) / scale) if value < 255 else 1.0
+    lower = logistic.cdf((value - 0.5 - centre) / scale) if value > 0 else 0.0
+    mass = float(weight @ (upper - lower))
+    return -float(np.log((1 - 2.0**-12) * mass + 2.0**-12 / 256))
+
+
+@pytest.mark.parametrize("value", [0, 3, 100, 131, 200, 255])
+def test_gradient_is_that_of_the_code_length(codec: Codec, value: int) -> None:
+    """Central differences of the code length in float64."""
+    rng = np.random.default_rng(value)
+    parameters = np.concatenate(
+        [
+            rng.integers(-80, 80, 5),
+            rng.integers(-200, 200, 5),
+            rng.integers(-10, 20, 5),
+            rng.integers(-60, 60, 1),
+        ]
+    ).astype(np.int32)[None]
+    base, exponent = np.array([16 * 120], dtype=np.int32), np.array([4], dtype=np.int32)
+    residual = np.array([[-7]], dtype=np.int32)
+    values = np.array([value], dtype=np.int32)
+    m = mixture(parameters, base, exponent, residual, 0, TABLES)
+    adaptation = Adaptation()
+    hidden, near = hidden_and_near(rng, 1)
+    _, inputs = adaptation.parameters(0, KEY, codec.model.experts[2].heads[1], hidden, near)
+    got = adaptation.observe(KEY, inputs, m, values, residual, exponent, TABLES.sharpness(0))
+    expected = []
+    for i in range(16):
+        lengths = []
+        for step in (-0.5, 0.5):
+            moved = parameters[0].astype(np.float64)
+            moved[i] += step
+            lengths.append(bits_of(moved, 16 * 120.0, 1.0, residual[0].astype(float), value))
+        expected.append(lengths[1] - lengths[0])
+    np.testing.assert_allclose(got.gradient[0], expected, rtol=0.02, atol=2e-4)
+
+
+def test_solver_against_lapack() -> None:
+    rng = np.random.default_rng(3)
+    factor = rng.normal(size=(40, 40))
+    matrix, right = factor @ factor.T + np.eye(40), rng.normal(size=(40, 7))
+    expected = np.linalg.solve(matrix, right)
+    _solve(matrix, right)
+    np.testing.assert_allclose(right, expected, rtol=1e-9, atol=1e-12)
+
+
+def observation(adaptation: Adaptation, rng: np.random.Generator, block: int) -> Observation:
+    hidden, near = hidden_and_near(rng, 200)
+    layer_inputs = adaptation.parameters(block, KEY, LAYERS[0], hidden, near)[1]
+    gradient = rng.normal(size=(200, 16)).astype(np.float32)
+    return Observation(adaptation._heads[KEY], layer_inputs, gradient)
+
+
+LAYERS = []
+
+
+@pytest.fixture(autouse=True)
+def _layer(codec: Codec) -> None:
+    LAYERS[:] = [codec.model.experts[2].heads[1]]
+
+
+def test_a_block_sees_what_was_learned_up_to_two_blocks_before() -> None:
+    """Whether or not the block between has been learned from already."""
+    rng = np.random.default_rng(4)
+    hidden, near = hidden_and_near(rng, 50)
+    adaptation = Adaptation()
+
+    def seen(block: int) -> NDArray[np.int32]:
+        return adaptation.parameters(block, KEY, LAYERS[0], hidden, near)[0]
+
+    untouched = seen(0)
+    for block in range(4):
+        adaptation.learn(block, [observation(adaptation, rng, block)])
+        before = seen(block + 1)
+        after = seen(block + 2)
+        if block == 0:
+            np.testing.assert_array_equal(before, untouched)
+        assert (after != before).any()
+        previous = after if block == 0 else previous  # noqa: F821
+        if block:
+            np.testing.assert_array_equal(before, previous)
+        previous = after
+    assert DELAY == 2
+
+
+def test_blocks_wait_for_their_turn() -> None:
+    rng = np.random.default_rng(5)
+    adaptation = Adaptation()
+    first = observation(adaptation, rng, 0)
+    second = observation(adaptation, rng, 1)
+    hidden, near = hidden_and_near(rng, 5)
+    waited: list[str] = []
+
+    def third() -> None:
+        adaptation.parameters(2, KEY, LAYERS[0], hidden, near)
+        waited.append("block 2")
+
+    thread = threading.Thread(target=third)
+    thread.start()
+    thread.join(0.2)
+    assert not waited
+    adaptation.learn(0, [first])
+    thread.join(10)
+    assert waited == ["block 2"]
+    adaptation.learn(1, [second])
+
+
+def test_a_failed_block_does_not_leave_others_waiting() -> None:
+    rng = np.random.default_rng(6)
+    adaptation = Adaptation()
+    hidden, near = hidden_and_near(rng, 5)
+    failures: list[BaseException] = []
+
+    def waiting() -> None:
+        try:
+            adaptation.parameters(9, KEY, LAYERS[0], hidden, near)
+        except RuntimeError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=waiting)
+    thread.start()
+    adaptation.give_up()
+    thread.join(10)
+    assert len(failures) == 1
+
+
+def test_adaptation_shortens_the_code_and_comes_back(codec: Codec, photo: Photo) -> None:
+    """A picture with structure that no model knows: stripes of period five, slightly noisy."""
+    rng = np.random.default_rng(7)
+    x = np.arange(300)
+    stripes = 60 * ((x[None, :] + 2 * x[:200, None]) % 5) + rng.integers(-3, 4, (200, 300))
+    image = np.clip(stripes[..., None] + np.array([0, 8, 4]), 0, 255).astype(np.uint8)
+    fixed = codec.encode(image, Process(adaptive=False))
+    adapted = codec.encode(image)
+    assert len(adapted) < 0.97 * len(fixed)
+    np.testing.assert_array_equal(codec.decode(adapted), image)
+    np.testing.assert_array_equal(codec.decode(fixed), image)
