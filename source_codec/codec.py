@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from source_codec import container
+from source_codec.composition import PartShape, Samples
 from source_codec.container import DEFAULT_PROCESS, MAX_SIDE, Header
 from source_codec.errors import CorruptStream, UnsupportedImage, UnsupportedStream
 from source_codec.features import GREEN_FIRST, SMALL_PIXELS
-from source_codec.layout import Shape, compose, join
+from source_codec.layout import Layout, compose, join, picture_of
 from source_codec.model import Model
+from source_codec.picture import Picture
 from source_codec.preview import fill_unknown
 from source_codec.reverse_coding import (
     Process,
@@ -32,17 +34,18 @@ _BATCH_PIXELS = 1 << 20
 """Images of one size are coded together up to this many pixels."""
 
 
-def check_image(image: Image) -> None:
+def check_image(image: Samples) -> None:
     """Refuses what the codec does not take.
 
     Raises:
-        UnsupportedImage: anything but uint8 (H, W, 3) or (H, W) with sides of 1 to 4096.
+        UnsupportedImage: anything but uint8 or uint16, (H, W) or (H, W, 2 to 4), with sides of 1
+            to 4096.
     """
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+    if not isinstance(image, np.ndarray) or image.dtype not in (np.uint8, np.uint16):
         kind = getattr(image, "dtype", type(image).__name__)
-        raise UnsupportedImage(f"images must be 8-bit (uint8), not {kind}")
-    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
-        raise UnsupportedImage(f"images must be (H, W) or (H, W, 3), not {image.shape}")
+        raise UnsupportedImage(f"images must be of 8 or 16 bits (uint8, uint16), not {kind}")
+    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (2, 3, 4)):
+        raise UnsupportedImage(f"images must be (H, W) or (H, W, 2 to 4), not {image.shape}")
     if not all(1 <= side <= MAX_SIDE for side in image.shape[:2]):
         raise UnsupportedImage(
             f"image sides must be 1 to {MAX_SIDE} pixels, not {image.shape[1]}x{image.shape[0]}"
@@ -56,8 +59,13 @@ def _coding_planes(image: Image) -> Image:
     return np.ascontiguousarray(image[..., GREEN_FIRST])
 
 
-def _array_shape(shape: Shape) -> tuple[int, ...]:
-    return shape[:2] if shape.channels == 1 else shape
+def _array_shape(shape: PartShape) -> tuple[int, ...]:
+    size = shape.height, shape.width
+    return size if shape.channels == 1 else (*size, shape.channels)
+
+
+def _pixels(shape: PartShape) -> int:
+    return shape.height * shape.width
 
 
 def _from_planes(planes: Image, channels: int) -> Image:
@@ -71,23 +79,23 @@ class _Group:
     """Plain images that are coded as one batch: their places in the list of all of them."""
 
     indices: list[int]
-    shape: Shape
+    shape: PartShape
     process: Process
 
     @property
     def pixels(self) -> int:
-        return self.shape.pixels * len(self.indices)
+        return _pixels(self.shape) * len(self.indices)
 
 
-def _groups(keys: Sequence[tuple[Shape, Process]]) -> Iterator[_Group]:
+def _groups(keys: Sequence[tuple[PartShape, Process]]) -> Iterator[_Group]:
     """Batches of equal shape and process."""
-    by_key: dict[tuple[Shape, Process], list[int]] = defaultdict(list)
+    by_key: dict[tuple[PartShape, Process], list[int]] = defaultdict(list)
     for index, key in enumerate(keys):
         by_key[key].append(index)
     for (shape, process), indices in by_key.items():
         # Large images come one by one: the model adapts to each.
-        small = shape.pixels <= SMALL_PIXELS
-        per_batch = max(1, _BATCH_PIXELS // shape.pixels) if small else 1
+        small = _pixels(shape) <= SMALL_PIXELS
+        per_batch = max(1, _BATCH_PIXELS // _pixels(shape)) if small else 1
         for start in range(0, len(indices), per_batch):
             yield _Group(indices[start : start + per_batch], shape, process)
 
@@ -132,12 +140,16 @@ class Codec:
         return cls(Model.load(model), threads)
 
     def encode(
-        self, image: Image, process: Process = DEFAULT_PROCESS, histories: bool = True
+        self,
+        image: Samples | Picture,
+        process: Process = DEFAULT_PROCESS,
+        histories: bool = True,
     ) -> bytes:
-        """One image, uint8 (H, W, 3) or (H, W), to a ``.ddm`` stream.
+        """One image to a ``.ddm`` stream.
 
         Args:
-            image: the image.
+            image: uint8 or uint16, (H, W), (H, W, 2) gray and alpha, (H, W, 3) or (H, W, 4) RGBA;
+                or a picture, which has a palette or metadata besides.
             process: parameters of the denoising process.
             histories: whether to look for a source history (:mod:`source_codec.source_history`).
 
@@ -148,7 +160,7 @@ class Codec:
 
     def encode_many(
         self,
-        images: Sequence[Image],
+        images: Sequence[Samples | Picture],
         process: Process = DEFAULT_PROCESS,
         histories: bool = True,
         progress: Progress | None = None,
@@ -157,23 +169,28 @@ class Codec:
 
         The streams are those that :meth:`encode` gives.
         """
-        for image in images:
-            check_image(image)
-        layouts, plain = [], []
-        for image in images:
-            layout, leaves = compose(image, histories)
+        pictures = [image if isinstance(image, Picture) else Picture(image) for image in images]
+        for picture in pictures:
+            check_image(picture.pixels)
+        layouts: list[Layout] = []
+        plain: list[Image] = []
+        for picture in pictures:
+            try:
+                layout, leaves = compose(picture, histories)
+            except ValueError as error:
+                raise UnsupportedImage(str(error)) from error
             layouts.append(layout)
             plain += leaves
         payloads = iter(self._encode_plain(plain, process, progress))
         return [
             container.pack(
-                image,
+                picture.pixels,
                 layout,
                 [next(payloads) for _ in layout.leaves()],
                 self.model.model_id,
                 process,
             )
-            for image, layout in zip(images, layouts, strict=True)
+            for picture, layout in zip(pictures, layouts, strict=True)
         ]
 
     def _encode_plain(
@@ -182,7 +199,7 @@ class Codec:
         """Payloads of plain images."""
         share = _Share(progress, sum(i.shape[0] * i.shape[1] for i in images))
         payloads = [b""] * len(images)
-        for group in _groups([(Shape.of(image), process) for image in images]):
+        for group in _groups([(PartShape.of(image), process) for image in images]):
             planes = np.stack([_coding_planes(images[i]) for i in group.indices])
             report = share.of(group.pixels)
             coders: list[RangeEncoder] = []
@@ -195,8 +212,8 @@ class Codec:
                 payloads[index] = finished_payload(coder)
         return payloads
 
-    def decode(self, data: bytes) -> Image:
-        """The image of a ``.ddm`` stream, proved by the hash in the stream.
+    def decode(self, data: bytes) -> Samples:
+        """The pixels of a ``.ddm`` stream, proved by the hash in the stream.
 
         Raises:
             CorruptStream: foreign, damaged or hostile input.
@@ -206,11 +223,20 @@ class Codec:
 
     def decode_many(
         self, streams: Sequence[bytes], progress: Progress | None = None
-    ) -> list[Image]:
+    ) -> list[Samples]:
         """Several streams; small images of equal size are evaluated together."""
+        return [picture.pixels for picture in self.decode_pictures(streams, progress)]
+
+    def decode_pictures(
+        self, streams: Sequence[bytes], progress: Progress | None = None
+    ) -> list[Picture]:
+        """The same with palettes and metadata."""
         headers = [self._header(data) for data in streams]
         leaves = iter(self._decode_plain(headers, streams, progress))
-        return [self._proved(join(header.layout, leaves), header) for header in headers]
+        return [
+            picture_of(header.layout, self._proved(join(header.layout, leaves), header))
+            for header in headers
+        ]
 
     def _decode_plain(
         self,
@@ -223,7 +249,7 @@ class Codec:
         for header, data in zip(headers, streams, strict=True):
             payloads += container.payloads_of(data, header)
             keys += [(shape, header.process) for shape in header.layout.leaves()]
-        share = _Share(progress, sum(shape.pixels for shape, _ in keys))
+        share = _Share(progress, sum(_pixels(shape) for shape, _ in keys))
         plain: list[Image] = [np.empty(0, dtype=np.uint8)] * len(payloads)
         for group in _groups(keys):
             report = share.of(group.pixels)
@@ -236,7 +262,7 @@ class Codec:
                 plain[index] = _from_planes(planes, group.shape.channels)
         return plain
 
-    def decode_progressive(self, data: bytes) -> Iterator[tuple[Image, NDArray[np.bool_]]]:
+    def decode_progressive(self, data: bytes) -> Iterator[tuple[Samples, NDArray[np.bool_]]]:
         """Decodes step by step.
 
         Yields:
@@ -291,13 +317,19 @@ class Codec:
     def _steps(
         self, payloads: list[bytes], group: _Group
     ) -> Iterator[tuple[Image, NDArray[np.uint8]]]:
-        height, width, channels = group.shape
+        shape = group.shape
         return decode_images(
-            self.model, payloads, height, width, channels == 1, group.process, self._workers
+            self.model,
+            payloads,
+            shape.height,
+            shape.width,
+            shape.channels == 1,
+            group.process,
+            self._workers,
         )
 
     @staticmethod
-    def _proved(image: Image, header: Header) -> Image:
+    def _proved(image: Samples, header: Header) -> Samples:
         if container.pixel_hash(image)[: len(header.pixel_hash)] != header.pixel_hash:
             raise CorruptStream("the decoded pixels do not match the hash in the stream")
         return image

@@ -11,9 +11,10 @@ varint                 width
 varint                 height; left out when flag SQUARE is set
 1 byte, 1 byte         order (high four bits), 8 unless the model adapts, schedule; steps; only
                        when flag PROCESS is set
-layout                 only when flag COMPOSED is set: the tree of :mod:`source_codec.layout`, each
-                       node a byte (its kind; 0: plain), and if composed a varint (length of the
-                       side information), the side information, and the nodes of its parts
+layout                 only when flag COMPOSED is set: a byte (channels, plus 8 if of 16 bits),
+                       then the tree of :mod:`source_codec.layout`, each node a byte (its kind; 0:
+                       plain), and if composed a varint (length of the side information), the side
+                       information, and the nodes of its parts
 varint, ...            payload length in bytes, for each plain part
 2 or 4 bytes           check of all bytes before and after this field (CRC-32, truncated)
 2 or 8 bytes           BLAKE2b hash of the pixels, truncated
@@ -36,11 +37,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
+from source_codec.composition import PartShape, Samples
 from source_codec.errors import CorruptStream, UnsupportedStream
 from source_codec.features import SMALL_PIXELS
-from source_codec.layout import PLAIN, Layout, Shape, check_level, part_shapes
+from source_codec.layout import PLAIN, Layout, check_level, check_plain, part_shapes
 from source_codec.order import Order
 from source_codec.reverse_coding import LEAST_BITS_PER_VALUE, Process
 from source_codec.schedule import MAX_STEPS, Schedule
@@ -51,6 +52,7 @@ MAX_SIDE = 4096
 MODEL_ID_BYTES = 2
 DEFAULT_PROCESS = Process()
 _GRAY, _SQUARE, _PROCESS, _COMPOSED = 1, 2, 4, 8
+_DEEP = 8
 _FIXED = 8  # in the byte of order and schedule: the model does not adapt
 _ORDERS = list(Order)
 _SCHEDULES = list(Schedule)
@@ -63,7 +65,8 @@ class Header:
     Attributes:
         version: format version.
         width, height: image size in pixels, 1 to 4096.
-        channels: 1 (gray) or 3 (RGB).
+        channels: 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGBA).
+        depth: bits per sample, 8 or 16.
         process: parameters of the denoising process.
         model_id: first bytes of the model's identity.
         layout: how the image is made of parts; plain, as a rule.
@@ -76,6 +79,7 @@ class Header:
     width: int
     height: int
     channels: int
+    depth: int
     process: Process
     model_id: bytes
     layout: Layout
@@ -89,10 +93,11 @@ class Header:
         return sum(self.payload_lengths)
 
 
-def pixel_hash(image: NDArray[np.uint8]) -> bytes:
-    """Hash of an image's shape and pixels, 8 bytes."""
+def pixel_hash(image: Samples) -> bytes:
+    """Hash of an image's shape and pixels (little-endian), 8 bytes."""
     digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=8)
-    digest.update(np.ascontiguousarray(image).tobytes())
+    stored = image.astype("<u2") if image.dtype == np.uint16 else image
+    digest.update(np.ascontiguousarray(stored).tobytes())
     return digest.digest()
 
 
@@ -142,10 +147,11 @@ def _layout_bytes(layout: Layout) -> bytes:
     return front + b"".join(_layout_bytes(part) for part in layout.parts)
 
 
-def _read_layout(reader: _Reader, shape: Shape, level: int = 0) -> Layout:
+def _read_layout(reader: _Reader, shape: PartShape, level: int = 0) -> Layout:
     check_level(level)
     kind = reader.take(1)[0]
     if kind == PLAIN:
+        check_plain(shape)
         return Layout(shape)
     side = reader.take(reader.varint())
     parts = tuple(_read_layout(reader, part, level + 1) for part in part_shapes(kind, side, shape))
@@ -153,7 +159,7 @@ def _read_layout(reader: _Reader, shape: Shape, level: int = 0) -> Layout:
 
 
 def pack(
-    image: NDArray[np.uint8],
+    image: Samples,
     layout: Layout,
     payloads: Sequence[bytes],
     model_id: bytes,
@@ -162,13 +168,13 @@ def pack(
     """Puts the payloads of an image into the container.
 
     Args:
-        image: the image, uint8 (H, W, 3) or (H, W).
+        image: the pixels.
         layout: how it is made of parts.
         payloads: the range coder's bytes of each plain part.
         model_id: identity of the model.
         process: parameters of the denoising process.
     """
-    height, width, channels = layout.shape
+    height, width, channels = layout.shape.height, layout.shape.width, layout.shape.channels
     composed = layout.kind != PLAIN
     flags = _GRAY * (channels == 1) | _SQUARE * (height == width)
     flags |= _PROCESS * (process != DEFAULT_PROCESS) | _COMPOSED * composed
@@ -180,9 +186,9 @@ def pack(
         codes |= 0 if process.adaptive else _FIXED
         front += bytes([codes, process.steps])
     if composed:
-        front += _layout_bytes(layout)
+        front += bytes([channels | _DEEP * (layout.shape.depth == 16)]) + _layout_bytes(layout)
     front += b"".join(_varint(len(payload)) for payload in payloads)
-    check_bytes, hash_bytes = _field_bytes(layout.shape.pixels <= SMALL_PIXELS)
+    check_bytes, hash_bytes = _field_bytes(height * width <= SMALL_PIXELS)
     back = pixel_hash(image)[:hash_bytes] + b"".join(payloads)
     check = zlib.crc32(front + back).to_bytes(4, "little")[:check_bytes]
     return front + check + back
@@ -218,16 +224,20 @@ def read_header(data: bytes) -> Header:
         process = Process(_ORDERS[order], _SCHEDULES[schedule], steps, not codes & _FIXED)
         if process == DEFAULT_PROCESS:
             raise CorruptStream("the header spells out the default process")
-    channels = 1 if flags & _GRAY else 3
-    layout = Layout(Shape(height, width, channels))
+    channels, depth = 1 if flags & _GRAY else 3, 8
+    layout = Layout(PartShape(height, width, channels, depth))
     if flags & _COMPOSED:
-        layout = _read_layout(reader, layout.shape)
+        code = reader.take(1)[0]
+        channels, depth = code & ~_DEEP, 16 if code & _DEEP else 8
+        if not 1 <= channels <= 4 or (channels == 1) != bool(flags & _GRAY):
+            raise CorruptStream("the header contradicts itself")
+        layout = _read_layout(reader, PartShape(height, width, channels, depth))
         if layout.kind == PLAIN:
             raise CorruptStream("the header calls a plain image composed")
     leaves = layout.leaves()
     lengths = tuple(reader.varint() for _ in leaves)
     front = data[: reader.position]
-    check_bytes, hash_bytes = _field_bytes(layout.shape.pixels <= SMALL_PIXELS)
+    check_bytes, hash_bytes = _field_bytes(height * width <= SMALL_PIXELS)
     check = reader.take(check_bytes)
     back = data[reader.position :]
     stored_hash = reader.take(hash_bytes)
@@ -238,13 +248,15 @@ def read_header(data: bytes) -> Header:
     if zlib.crc32(front + back).to_bytes(4, "little")[:check_bytes] != check:
         raise CorruptStream("the stream is damaged: its check does not match")
     for leaf, length in zip(leaves, lengths, strict=True):
-        if 8 * length < int(leaf.pixels * leaf.channels * LEAST_BITS_PER_VALUE) - 64:
+        values = leaf.height * leaf.width * leaf.channels
+        if 8 * length < int(values * LEAST_BITS_PER_VALUE) - 64:
             raise CorruptStream("the payload is too short for the image size")
     return Header(
         version,
         width,
         height,
         channels,
+        depth,
         process,
         model_id,
         layout,

@@ -1,54 +1,31 @@
 """How an image is made of parts that the model codes: a tree.
 
-The model codes 8-bit gray and RGB images. Any other image, and any image whose pixels follow from
-fewer numbers (:mod:`source_codec.source_history`), is *composed*: a kind, a few bytes of side
-information, and parts, each of which is again plain or composed.
+The model codes 8-bit gray and RGB images. Any other image (:mod:`source_codec.composition`), and
+any image whose pixels follow from fewer numbers (:mod:`source_codec.source_history`), is
+*composed*: a kind, a few bytes of side information, and parts, each of which is again plain or
+composed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from source_codec import composition, source_history
+from source_codec.composition import Composed, Kind, PartShape, Samples
 from source_codec.errors import CorruptStream
-from source_codec.source_history import (
-    History,
-    estimated_bits,
-    plane_shapes,
-    recover,
-    regenerate,
-)
-from source_codec.source_history import (
-    describe as describe_history,
-)
+from source_codec.picture import Picture
+from source_codec.source_history import History
 
 Image = NDArray[np.uint8]
 PLAIN = 0
 _WORTHWHILE = 0.97
 """A history is used where its estimated size is below this share of the plain image's."""
-_MAX_LEVELS = 4
-
-
-class Shape(NamedTuple):
-    """Size of an image or part: one channel (gray) or three."""
-
-    height: int
-    width: int
-    channels: int
-
-    @property
-    def pixels(self) -> int:
-        """Height times width."""
-        return self.height * self.width
-
-    @classmethod
-    def of(cls, image: Image) -> Shape:
-        """The shape of uint8 (H, W) or (H, W, 3)."""
-        return cls(image.shape[0], image.shape[1], 1 if image.ndim == 2 else image.shape[2])
+_MAX_LEVELS = 5
 
 
 @dataclass(frozen=True)
@@ -57,52 +34,97 @@ class Layout:
 
     Attributes:
         shape: of the image.
-        kind: :data:`PLAIN`, or a :class:`source_codec.source_history.History`.
+        kind: :data:`PLAIN`, a :class:`source_codec.source_history.History` (below 16), or a
+            :class:`source_codec.composition.Kind`.
         side: side information of a composed image.
         parts: its parts.
     """
 
-    shape: Shape
+    shape: PartShape
     kind: int = PLAIN
     side: bytes = b""
     parts: tuple[Layout, ...] = ()
 
-    def leaves(self) -> list[Shape]:
+    def leaves(self) -> list[PartShape]:
         """Shapes of the plain images of the tree, in coding order."""
         if self.kind == PLAIN:
             return [self.shape]
         return [leaf for part in self.parts for leaf in part.leaves()]
 
-    def describe(self) -> str:
-        """One line for people."""
-        if self.kind == PLAIN:
-            return "none"
-        return describe_history(History(self.kind), self.side)
+    def nodes(self) -> Iterator[Layout]:
+        """The composed images of the tree, from the whole to the parts."""
+        if self.kind != PLAIN:
+            yield self
+            for part in self.parts:
+                yield from part.nodes()
+
+    def describe_history(self) -> str:
+        """The source histories used, for people."""
+        found = [
+            source_history.describe(History(node.kind), node.side)
+            for node in self.nodes()
+            if node.kind < Kind.ALPHA
+        ]
+        return "; ".join(found) or "none"
+
+    def describe_composition(self) -> str:
+        """What the image has besides 8-bit gray or RGB, for people."""
+        found = [
+            composition.describe(Kind(node.kind), node.side)
+            for node in self.nodes()
+            if node.kind >= Kind.ALPHA
+        ]
+        return "; ".join(found) or "plain"
 
 
-def compose(image: Image, histories: bool) -> tuple[Layout, list[Image]]:
-    """The layout in which an image is coded, and the plain images of its leaves.
+def compose(picture: Picture, histories: bool) -> tuple[Layout, list[Image]]:
+    """The layout in which a picture is coded, and the plain images of its leaves.
 
     Args:
-        image: uint8 (H, W) or (H, W, 3).
-        histories: whether to look for a source history.
+        picture: any picture.
+        histories: whether to look for source histories of its 8-bit parts.
+
+    Raises:
+        ValueError: the palette or the metadata do not go with the pixels.
     """
-    shape = Shape.of(image)
-    if histories:
-        candidates = recover(image)
-        if candidates:
-            best = candidates[0]
-            cost = estimated_bits(best.planes) + 8 * len(best.side)
-            # Equal channels are left out in any case: two thirds of the values need no coding.
-            free = best.history == History.GRAY and not best.side
-            if free or cost < _WORTHWHILE * estimated_bits((image,)):
-                parts = tuple(Layout(Shape.of(plane)) for plane in best.planes)
-                return Layout(shape, int(best.history), best.side, parts), list(best.planes)
-    return Layout(shape), [image]
+    pixels, inner = picture.pixels, picture.palette
+    wrapped = composition.wrap_metadata(pixels, picture.metadata)
+    if wrapped is not None:
+        layout, leaves = compose(Picture(pixels, inner), histories)
+        return Layout(PartShape.of(pixels), Kind.METADATA, wrapped.side, (layout,)), leaves
+    if inner is not None:
+        return _of_parts(pixels, composition.split_palette(cast(Image, pixels), inner), False)
+    split = composition.split(pixels)
+    if split is not None:
+        return _of_parts(pixels, split, histories)
+    return _plain(cast(Image, pixels), histories)
 
 
-def join(layout: Layout, leaves: Iterator[Image]) -> Image:
-    """The image from the plain images of its leaves, in coding order.
+def _of_parts(image: Samples, composed: Composed, histories: bool) -> tuple[Layout, list[Image]]:
+    parts = [compose(Picture(part), histories) for part in composed.parts]
+    layout = Layout(
+        PartShape.of(image), composed.kind, composed.side, tuple(part for part, _ in parts)
+    )
+    return layout, [leaf for _, leaves in parts for leaf in leaves]
+
+
+def _plain(image: Image, histories: bool) -> tuple[Layout, list[Image]]:
+    """An 8-bit gray or RGB image: as it is, or what it was made from."""
+    candidates = source_history.recover(image) if histories else []
+    if candidates:
+        best = candidates[0]
+        cost = source_history.estimated_bits(best.planes) + 8 * len(best.side)
+        # Equal channels are left out in any case: two thirds of the values need no coding.
+        free = best.history == History.GRAY and not best.side
+        if free or cost < _WORTHWHILE * source_history.estimated_bits((image,)):
+            parts = tuple(Layout(PartShape.of(plane)) for plane in best.planes)
+            layout = Layout(PartShape.of(image), int(best.history), best.side, parts)
+            return layout, list(best.planes)
+    return Layout(PartShape.of(image)), [image]
+
+
+def join(layout: Layout, leaves: Iterator[Image]) -> Samples:
+    """The pixels from the plain images of the leaves, in coding order.
 
     Raises:
         CorruptStream: the side information does not go with the parts.
@@ -110,25 +132,62 @@ def join(layout: Layout, leaves: Iterator[Image]) -> Image:
     if layout.kind == PLAIN:
         return next(leaves)
     parts = tuple(join(part, leaves) for part in layout.parts)
-    height, width, channels = layout.shape
-    image = regenerate(History(layout.kind), parts, layout.side, height, width)
-    if Shape.of(image) != layout.shape:
-        raise CorruptStream(f"the parts make an image of {channels} channels less or more")
+    height, width, channels, depth = _sizes(layout.shape)
+    image: Samples
+    if layout.kind >= Kind.ALPHA:
+        kind = Kind(layout.kind)
+        image = composition.join(kind, parts, layout.side, height, width, channels, depth)
+    else:
+        planes = cast(tuple[Image, ...], parts)
+        history = History(layout.kind)
+        image = source_history.regenerate(history, planes, layout.side, height, width)
+    if PartShape.of(image) != layout.shape:
+        raise CorruptStream("the parts make an image of another shape")
     return image
 
 
-def part_shapes(kind: int, side: bytes, shape: Shape) -> tuple[Shape, ...]:
+def picture_of(layout: Layout, pixels: Samples) -> Picture:
+    """The decoded pixels with the palette and metadata of their layout.
+
+    Raises:
+        CorruptStream: malformed side information.
+    """
+    metadata, palette = composition.Metadata(), None
+    for node in layout.nodes():
+        if node.kind == Kind.METADATA:
+            metadata = composition.unwrap_metadata(node.side)
+        elif node.kind == Kind.PALETTE:
+            palette = composition.read_palette(node.side)
+    return Picture(pixels, palette, metadata)
+
+
+def part_shapes(kind: int, side: bytes, shape: PartShape) -> tuple[PartShape, ...]:
     """Shapes of the parts of a composed image, from its side information.
 
     Raises:
         CorruptStream: unknown kind, or malformed side information.
     """
+    height, width, channels, depth = _sizes(shape)
     try:
+        if kind >= Kind.ALPHA:
+            return composition.part_shapes(Kind(kind), side, height, width, channels, depth)
         history = History(kind)
     except ValueError as error:
         raise CorruptStream(f"unknown composition {kind}") from error
-    found = plane_shapes(history, side, *shape)
-    return tuple(Shape(s[0], s[1], 3 if len(s) == 3 else 1) for s in found)
+    if depth != 8:
+        raise CorruptStream("a source history of an image of 16 bits")
+    found = source_history.plane_shapes(history, side, height, width, channels)
+    return tuple(PartShape(s[0], s[1], 3 if len(s) == 3 else 1, 8) for s in found)
+
+
+def check_plain(shape: PartShape) -> None:
+    """Refuses a plain part that the model cannot code.
+
+    Raises:
+        CorruptStream: neither gray nor RGB, or not of 8 bits.
+    """
+    if shape.channels not in (1, 3) or shape.depth != 8:
+        raise CorruptStream("a plain part is neither gray nor RGB of 8 bits")
 
 
 def check_level(level: int) -> None:
@@ -139,3 +198,7 @@ def check_level(level: int) -> None:
     """
     if level > _MAX_LEVELS:
         raise CorruptStream("the image is composed of too many levels")
+
+
+def _sizes(shape: PartShape) -> tuple[int, int, int, int]:
+    return shape.height, shape.width, shape.channels, shape.depth

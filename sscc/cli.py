@@ -92,8 +92,8 @@ def encode(
 ) -> None:
     """Encodes images to .ddm files, losslessly.
 
-    Takes 8-bit gray and RGB images, and .npy stacks of shape (N, H, W, 3) or (N, H, W), which
-    become NAME-0000.ddm and so on.
+    Takes gray and RGB images of up to 16 bits, with alpha, palette, ICC profile and Exif, and .npy
+    stacks of 8-bit images of shape (N, H, W, 3) or (N, H, W), which become NAME-0000.ddm and so on.
 
     \b
     Example:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from source_codec import Codec, CorruptStream, read_header
+from source_codec.layout import picture_of
+from source_codec.picture import Picture
 from sscc.errors import InputError
-from sscc.images import Pixels, write_png
+from sscc.images import write_picture
 from sscc.output import Progress, part_of
 
 _BATCH_PIXELS = 1 << 22
@@ -110,7 +112,7 @@ def _decode_batch(
 ) -> list[DecodedFile]:
     start = time.perf_counter()
     try:
-        images = codec.decode_many([path.read_bytes() for path in paths], progress)
+        pictures = codec.decode_pictures([path.read_bytes() for path in paths], progress)
     except CorruptStream as error:
         if len(paths) == 1:
             return [_failure(paths[0], start, error)]
@@ -120,7 +122,8 @@ def _decode_batch(
         ]
     seconds = (time.perf_counter() - start) / len(paths)
     return [
-        _success(path, folder, image, seconds) for path, image in zip(paths, images, strict=True)
+        _success(path, folder, picture, seconds)
+        for path, picture in zip(paths, pictures, strict=True)
     ]
 
 
@@ -128,16 +131,19 @@ def _decode_in_steps(path: Path, folder: Path, steps: Path, codec: Codec) -> Dec
     """Decodes one file, and writes what is known after each step as STEM-001.png and so on."""
     start = time.perf_counter()
     try:
-        for number, (image, _) in enumerate(codec.decode_progressive(path.read_bytes()), 1):
-            write_png(steps / f"{path.stem}-{number:03}.png", image)
-        return _success(path, folder, image, time.perf_counter() - start)
+        data = path.read_bytes()
+        layout = read_header(data).layout
+        for number, (image, _) in enumerate(codec.decode_progressive(data), 1):
+            picture = picture_of(layout, image)
+            write_picture(steps / f"{path.stem}-{number:03}.png", picture)
+        return _success(path, folder, picture, time.perf_counter() - start)
     except CorruptStream as error:
         return _failure(path, start, error)
 
 
-def _success(path: Path, folder: Path, image: Pixels, seconds: float) -> DecodedFile:
+def _success(path: Path, folder: Path, picture: Picture, seconds: float) -> DecodedFile:
     name = f"{path.stem}.png"
-    write_png(folder / name, image)
+    write_picture(folder / name, picture)
     return DecodedFile(str(path), name, seconds)
 
 

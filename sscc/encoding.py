@@ -10,7 +10,7 @@ from typing import Any
 
 from source_codec import Codec, Process, UnsupportedImage
 from sscc.errors import InputError
-from sscc.images import read_images
+from sscc.images import read_pictures
 from sscc.output import Progress, part_of
 
 SUFFIX = ".ddm"
@@ -65,8 +65,8 @@ def encode_files(
     folder.mkdir(parents=True, exist_ok=True)
     written: dict[str, EncodedFile] = {}
     for index, path in enumerate(paths):
-        file = read_images(path)
-        names = [name + SUFFIX for name in file.names]
+        stems, pictures = read_pictures(path)
+        names = [stem + SUFFIX for stem in stems]
         clash = written.keys() & names
         if clash:
             name = clash.pop()
@@ -77,11 +77,12 @@ def encode_files(
         start = time.perf_counter()
         try:
             share = part_of(progress, index / len(paths), 1 / len(paths))
-            streams = codec.encode_many(file.images, process, histories, share)
+            streams = codec.encode_many(pictures, process, histories, share)
         except UnsupportedImage as error:
             raise InputError(f"{path}: {error}") from error
         seconds = (time.perf_counter() - start) / len(streams)
-        for name, image, stream in zip(names, file.images, streams, strict=True):
+        for name, picture, stream in zip(names, pictures, streams, strict=True):
             (folder / name).write_bytes(stream)
-            written[name] = EncodedFile(name, str(path), len(stream), image.size, seconds)
+            size = picture.pixels.size
+            written[name] = EncodedFile(name, str(path), len(stream), size, seconds)
     return list(written.values())

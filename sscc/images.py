@@ -1,8 +1,12 @@
 """Images and stacks of images as files.
 
-Reading is strict: an image is taken only if its pixels are 8-bit gray or RGB as they stand in the
-file. Whatever would have to be converted (palettes, alpha, 4 or 16 bits) is refused, because a
-conversion that nobody asked for is a loss that nobody sees.
+Reading is strict: an image is taken only if its pixels come as they stand in the file. A conversion
+that nobody asked for is a loss that nobody sees.
+
+:func:`read_images` takes 8-bit gray and RGB, and refuses whatever would have to be converted
+(palettes, alpha, 4 or 16 bits). :func:`read_picture` takes every kind of PNG file with its palette
+and metadata, and of other formats what Pillow presents unchanged; :func:`write_picture` writes the
+same kind of PNG file again.
 
 Files may be damaged or hostile: sizes are checked before pixels are read, and whatever a reader
 raises on such a file is an :class:`InputError` here.
@@ -12,6 +16,8 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +26,23 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile as PictureFile
 
+from source_codec.composition import (
+    Metadata,
+    Palette,
+    Samples,
+    metadata_misfit,
+    metadata_problem,
+    palette_problem,
+)
 from source_codec.container import MAX_SIDE
+from source_codec.picture import Picture
+from sscc import png
 from sscc.errors import InputError
 
 Pixels = NDArray[np.uint8]
 
 STACK_SUFFIX = ".npy"
+_SEVERAL_FRAMES = "holds several frames; extract one first"
 _CONVERT = "convert it to 8-bit RGB or gray first"
 _RAW_MODES = frozenset(
     {
@@ -37,6 +54,19 @@ _RAW_MODES = frozenset(
     }
 )  # fmt: skip
 """Pillow's names of sample layouts that hold exactly the 8-bit values it presents."""
+
+_RAW_MODES_OF = {
+    "RGB": _RAW_MODES,
+    "L": _RAW_MODES,
+    "RGBA": frozenset({"RGBA", "BGRA", "RGBA;L"}),
+    "LA": frozenset({"LA", "LA;L"}),
+    "P": frozenset({"P", "P;1", "P;4", "gif"}),
+    "I": frozenset({"I;16B"}),
+    "I;16": frozenset({"I;16"}),
+    "I;16B": frozenset({"I;16B"}),
+}
+"""Of each of Pillow's modes the sample layouts that hold exactly the values it presents."""
+_METRES_PER_INCH = 0.0254
 
 # Pillow logs what it dislikes in a file; without a handler of the program's that goes to stderr.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -80,6 +110,19 @@ def read_images(path: Path) -> ImageFile:
     return ImageFile(path, [_from_picture(path)])
 
 
+def read_pictures(path: Path) -> tuple[list[str], list[Picture]]:
+    """The names and pictures of an image file of any kind, or of a stack.
+
+    Raises:
+        InputError: see :func:`read_picture` and :func:`read_images`.
+        OSError: the file cannot be read.
+    """
+    if path.suffix.lower() == STACK_SUFFIX:
+        stack = _from_array(path)
+        return stack.names, [Picture(image) for image in stack.images]
+    return [path.stem], [read_picture(path)]
+
+
 def read_single_image(path: Path) -> Pixels:
     """Reads a file that must hold exactly one image; errors as :func:`read_images`."""
     file = read_images(path)
@@ -88,35 +131,147 @@ def read_single_image(path: Path) -> Pixels:
     return file.images[0]
 
 
-def write_png(path: Path, image: Pixels) -> None:
-    """Writes uint8 (H, W, 3) or (H, W) as PNG."""
-    Image.fromarray(image).save(path, format="PNG")
+def write_png(path: Path, image: Samples) -> None:
+    """Writes uint8 or uint16, (H, W), (H, W, 2), (H, W, 3) or (H, W, 4), as PNG."""
+    write_picture(path, Picture(image))
+
+
+def read_picture(path: Path) -> Picture:
+    """Reads an image file with its palette and metadata, every sample as it stands in the file.
+
+    PNG files are read whatever their samples are, and their metadata byte by byte. Of other
+    formats ICC profile, Exif and resolution are taken as far as Pillow finds them.
+
+    Raises:
+        InputError: not an image, a damaged one, one too large for the codec, one of several
+            frames, or one that would have to be converted.
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as stream:
+        is_png = stream.read(len(png.SIGNATURE)) == png.SIGNATURE
+    return _picture_from_png(path) if is_png else _picture_by_pillow(path)
+
+
+def write_picture(path: Path, picture: Picture) -> None:
+    """Writes a PNG file that :func:`read_picture` reads as the same picture.
+
+    Raises:
+        ValueError: palette or metadata that no PNG file can have, or that the pixels cannot.
+    """
+    reason = _problem(picture)
+    if reason is not None:
+        raise ValueError(reason)
+    pixels = picture.pixels
+    path.write_bytes(png.assemble(pixels, picture.palette, picture.metadata))
+
+
+def _problem(picture: Picture) -> str | None:
+    """Why a picture cannot be one of a PNG file, or None."""
+    pixels, palette, metadata = picture.pixels, picture.palette, picture.metadata
+    channels, depth = 1 if pixels.ndim == 2 else pixels.shape[2], 8 * pixels.dtype.itemsize
+    reason = metadata_problem(metadata) or metadata_misfit(metadata, channels, depth)
+    if reason is not None:
+        return reason
+    bits = metadata.bits[0] if metadata.bits else depth
+    if palette is not None:
+        bits = palette.bits
+        if (channels, depth) != (1, 8) or metadata.bits or metadata.colour_key:
+            return "a palette for an image that is not one of indices"
+        reason = palette_problem(palette)
+    if reason is None and int(pixels.max()) >> bits:
+        reason = f"samples of more than {bits} bits"
+    return reason
+
+
+def _picture_from_png(path: Path) -> Picture:
+    try:
+        file = png.parse(path.read_bytes())
+        header = file.header
+        if not _sides_allowed(header.height, header.width):
+            raise InputError(f"{path}: {_wrong_sides(header.height, header.width)}")
+        if header.frames > 1:
+            raise InputError(f"{path}: {_SEVERAL_FRAMES}")
+        palette, metadata = png.palette(file), png.metadata(file)
+        picture = Picture(png.samples(file), palette, metadata)
+    except png.PngError as error:
+        raise InputError(f"{path}: damaged image file ({error})") from error
+    reason = _problem(picture)
+    if reason is not None:
+        raise InputError(f"{path}: damaged image file ({reason})")
+    return picture
+
+
+def _picture_by_pillow(path: Path) -> Picture:
+    with _opened(path) as picture:
+        reason = _size_refused(picture)
+        if reason is None:
+            modes = _raw_modes(picture)
+            if not modes or not set(modes) <= _RAW_MODES_OF.get(picture.mode, frozenset()):
+                stored = f" stored as {', '.join(modes)}" if modes else ""
+                reason = f"{picture.format} images of mode {picture.mode}{stored} are not supported"
+                reason += f"; {_CONVERT}"
+        if reason is None:
+            pixels = np.array(picture)
+            if picture.mode.startswith("I"):
+                pixels = pixels.astype(np.uint16)
+            result = Picture(pixels, _palette_by_pillow(picture), _metadata_by_pillow(picture))
+            reason = _problem(result)
+            if reason is None:
+                return result
+    raise InputError(f"{path}: {reason}")
+
+
+def _palette_by_pillow(picture: Image.Image) -> Palette | None:
+    colours = picture.getpalette("RGB") if picture.mode == "P" else None
+    if colours is None:
+        return None
+    transparency = picture.info.get("transparency", b"")
+    if isinstance(transparency, int):  # the one index that is transparent
+        transparency = b"\xff" * transparency + b"\0"
+    size = max(len(colours) // 3, len(transparency))
+    return Palette(bytes(colours).ljust(3 * size, b"\0"), transparency)
+
+
+def _metadata_by_pillow(picture: Image.Image) -> Metadata:
+    info, density = picture.info, b""
+    if info.get("dpi", (1, 1)) != (1, 1):  # which is what Pillow says of TIFF files without
+        per_metre = [round(float(dots) / _METRES_PER_INCH) for dots in info["dpi"]]
+        if all(0 < dots < 1 << 31 for dots in per_metre):
+            density = b"".join(dots.to_bytes(4, "big") for dots in per_metre) + b"\1"
+    exif = bytes(info.get("exif") or b"").removeprefix(b"Exif\0\0")
+    metadata = Metadata(icc=bytes(info.get("icc_profile") or b""), exif=exif, density=density)
+    return Metadata() if metadata_problem(metadata) else metadata
 
 
 def _from_picture(path: Path) -> Pixels:
+    with _opened(path) as picture:
+        reason = _why_refused(picture)
+        if reason is None:
+            return np.array(picture)
+    raise InputError(f"{path}: {reason}")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """A picture to be read; whatever goes wrong with it is an :class:`InputError`."""
     with path.open("rb") as stream, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             with Image.open(stream) as picture:
-                reason = _why_refused(picture)
-                if reason is None:
-                    return np.array(picture)
+                yield picture
         except UnidentifiedImageError:
             raise InputError(f"{path}: not an image file that can be read") from None
         except Image.DecompressionBombError:
-            reason = f"image sides must be 1 to {MAX_SIDE} pixels"
+            raise InputError(f"{path}: image sides must be 1 to {MAX_SIDE} pixels") from None
         except Exception as error:  # on damaged files Pillow raises nearly anything
             raise InputError(f"{path}: damaged image file ({error})") from error
-    raise InputError(f"{path}: {reason}")
 
 
 def _why_refused(picture: Image.Image) -> str | None:
-    """The reason why the pixels cannot be taken as they are, or None."""
-    width, height = picture.size
-    if not _sides_allowed(height, width):
-        return _wrong_sides(height, width)
-    if getattr(picture, "n_frames", 1) > 1:
-        return "holds several frames; extract one first"
+    """The reason why the pixels cannot be taken as 8-bit gray or RGB, or None."""
+    reason = _size_refused(picture)
+    if reason is not None:
+        return reason
     # Pillow presents 16-bit RGB and 4-bit gray as 8 bits: only the raw mode tells.
     raw_modes = _raw_modes(picture)
     if picture.mode.startswith(("I", "F")) or any(
@@ -135,6 +290,13 @@ def _why_refused(picture: Image.Image) -> str | None:
         if mode not in _RAW_MODES:
             return f"samples stored as {mode}, not as 8 bits each, are not supported; {_CONVERT}"
     return None
+
+
+def _size_refused(picture: Image.Image) -> str | None:
+    width, height = picture.size
+    if not _sides_allowed(height, width):
+        return _wrong_sides(height, width)
+    return _SEVERAL_FRAMES if getattr(picture, "n_frames", 1) > 1 else None
 
 
 def _raw_modes(picture: Image.Image) -> list[str]:

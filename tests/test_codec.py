@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -229,13 +230,13 @@ def test_extremes_of_compression(codec: Codec) -> None:
 @pytest.mark.parametrize(
     "image",
     [
-        np.zeros((8, 8), dtype=np.uint16),
+        np.zeros((8, 8), dtype=np.int16),
         np.zeros((8, 8, 3), dtype=np.float32),
         np.zeros((8, 8), dtype=np.int8),
         np.zeros((8, 8), dtype=bool),
-        np.zeros((8, 8, 4), dtype=np.uint8),
+        np.zeros((8, 8, 5), dtype=np.uint8),
         np.zeros((8, 8, 1), dtype=np.uint8),
-        np.zeros((8, 8, 2), dtype=np.uint8),
+        np.zeros((8, 8, 1), dtype=np.uint8),
         np.zeros(8, dtype=np.uint8),
         np.zeros((2, 8, 8, 3), dtype=np.uint8),
         np.zeros((0, 8), dtype=np.uint8),
@@ -292,3 +293,18 @@ def test_a_changed_weight_fails_the_self_test(codec: Codec, tmp_path: Path) -> N
             continue
         # Not part of the network (a table): then at least it is another model.
         assert model_id != codec.model.model_id
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("shape", [(9, 70), (9, 70, 2), (9, 70, 3), (70, 9, 4)])
+def test_alpha_and_sixteen_bits(
+    codec: Codec, shape: tuple[int, ...], dtype: type[np.unsignedinteger[Any]]
+) -> None:
+    rng = np.random.default_rng(len(shape))
+    image = rng.integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
+    stream = codec.encode(image)
+    decoded = codec.decode(stream)
+    assert decoded.dtype == dtype
+    np.testing.assert_array_equal(decoded, image)
+    header = read_header(stream)
+    assert (header.channels, header.depth) == (image[0, 0].size, 8 * image.itemsize)

@@ -18,9 +18,10 @@ from source_codec import (
     UnsupportedStream,
     read_header,
 )
+from source_codec.composition import PartShape
 from source_codec.container import pack as pack_layout
 from source_codec.container import payloads_of, pixel_hash
-from source_codec.layout import Layout, Shape
+from source_codec.layout import Layout
 from source_codec.source_history import History
 
 MODEL_ID = bytes.fromhex("a1b2c3d4e5f60718")
@@ -28,7 +29,7 @@ MODEL_ID = bytes.fromhex("a1b2c3d4e5f60718")
 
 def pack(image: NDArray[np.uint8], payload: bytes, model_id: bytes, process: Process) -> bytes:
     """A plain image's stream."""
-    return pack_layout(image, Layout(Shape.of(image)), [payload], model_id, process)
+    return pack_layout(image, Layout(PartShape.of(image)), [payload], model_id, process)
 
 
 def varint(value: int) -> bytes:
@@ -270,10 +271,10 @@ def composed(tree: bytes, lengths: tuple[int, ...]) -> bytes:
 def test_gray_stored_as_rgb_is_one_gray_part() -> None:
     """Kind 3 without side information, and a plain part: three bytes."""
     image = np.repeat(np.arange(70 * 80, dtype=np.uint32).astype(np.uint8), 3).reshape(70, 80, 3)
-    part = Layout(Shape(70, 80, 1))
-    layout = Layout(Shape(70, 80, 3), int(History.GRAY), b"", (part,))
+    part = Layout(PartShape(70, 80, 1, 8))
+    layout = Layout(PartShape(70, 80, 3, 8), int(History.GRAY), b"", (part,))
     data = pack_layout(image, layout, [b"12345678"], MODEL_ID, Process())
-    assert data[:10] == bytes.fromhex("dd4d 28 a1b2 50 46 03 00 00")
+    assert data[:11] == bytes.fromhex("dd4d 28 a1b2 50 46 03 03 00 00")
     header = read_header(data)
     assert header.layout == layout
     assert header.channels == 3
@@ -281,8 +282,8 @@ def test_gray_stored_as_rgb_is_one_gray_part() -> None:
 
 
 def test_a_composed_stream_as_written_here_is_accepted() -> None:
-    header = read_header(composed(b"\x03\x00\x00", (40,)))
-    assert header.layout.leaves() == [Shape(70, 80, 1)]
+    header = read_header(composed(b"\x03\x03\x00\x00", (40,)))
+    assert header.layout.leaves() == [PartShape(70, 80, 1, 8)]
 
 
 @pytest.mark.parametrize(
@@ -297,7 +298,7 @@ def test_a_composed_stream_as_written_here_is_accepted() -> None:
 )
 def test_hostile_trees_are_refused(tree: bytes, message: str) -> None:
     with pytest.raises(CorruptStream, match=message):
-        read_header(composed(tree, (40,)))
+        read_header(composed(b"\x03" + tree, (40,)))
 
 
 def test_histories_in_streams(codec: Codec) -> None:

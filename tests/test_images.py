@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from source_codec.composition import Metadata, Palette
 from sscc.errors import InputError
-from sscc.images import read_images
+from sscc.images import Picture, read_images, read_picture, write_picture, write_png
 
 GRAY = np.arange(48, dtype=np.uint8).reshape(6, 8)
 RGB = np.stack([GRAY, GRAY + 50, GRAY + 100], axis=-1)
@@ -85,19 +86,21 @@ def test_missing_array_is_an_error_of_the_file(tmp_path: Path) -> None:
         read_images(tmp_path / "missing.npy")
 
 
+def png_of(*chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG file of the given chunks and an end."""
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc32(kind + data))
+        for kind, data in (*chunks, (b"IEND", b""))
+    )
+
+
 def gray_png(image: np.ndarray, bits: int) -> bytes:
     """A gray PNG of 1, 2 or 4 bits a sample."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc32(kind + data))
-
     height, width = image.shape
     planes = np.unpackbits(image[..., None], axis=2)[..., -bits:].reshape(height, -1)
     rows = b"".join(b"\0" + np.packbits(row).tobytes() for row in planes)
     header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        chunk(*part) for part in ((b"IHDR", header), (b"IDAT", compress(rows)), (b"IEND", b""))
-    )
+    return png_of((b"IHDR", header), (b"IDAT", compress(rows)))
 
 
 @pytest.mark.parametrize(
@@ -167,3 +170,228 @@ def test_damaged_tiff_is_refused_whatever_the_damage(tmp_path: Path) -> None:
 
 def test_pillow_does_not_log_to_stderr() -> None:
     assert any(isinstance(h, logging.NullHandler) for h in logging.getLogger("PIL").handlers)
+
+
+DEEP = np.array([[[0, 1, 256], [65535, 4660, 257]]], dtype=np.uint16)
+FIELDS = Metadata(
+    icc=b"a colour profile",
+    icc_name=b"its name",
+    exif=b"MM\0*\0\0\0\x08\0\0",
+    density=b"\0\0\x0b\x13\0\0\x0b\x13\1",
+    gamma=b"\0\0\xb1\x8f",
+    intent=b"\0",
+    chromaticities=bytes(range(32)),
+    xmp=b"XML:com.adobe.xmp\0\0\0\0\0<x/>",
+)
+
+
+def header_of(path: Path) -> tuple[int, ...]:
+    """Width, height, bits per sample and colour type of a PNG file."""
+    return struct.unpack(">IIBB", path.read_bytes()[16:26])
+
+
+@pytest.mark.parametrize(
+    ("picture", "bits", "colour_type"),
+    [
+        (Picture(GRAY), 8, 0),
+        (Picture(RGB), 8, 2),
+        (Picture(np.dstack([GRAY, GRAY + 1])), 8, 4),
+        (Picture(np.dstack([RGB, GRAY])), 8, 6),
+        (Picture(DEEP[..., 0]), 16, 0),
+        (Picture(DEEP), 16, 2),
+        (Picture(DEEP[..., :2]), 16, 4),
+        (Picture(np.dstack([DEEP, DEEP[..., 1]])), 16, 6),
+        (Picture(GRAY % 2, metadata=Metadata(bits=b"\1")), 1, 0),
+        (Picture(GRAY % 4, metadata=Metadata(bits=b"\2")), 2, 0),
+        (Picture(GRAY % 16, metadata=Metadata(bits=b"\4")), 4, 0),
+        (Picture(GRAY % 2, Palette(b"abcxyz", b"\7", 1)), 1, 3),
+        (Picture(GRAY % 3, Palette(b"abcdefxyz", b"", 2)), 2, 3),
+        (Picture(GRAY % 9, Palette(bytes(range(27)), bytes(9), 4)), 4, 3),
+        (Picture(GRAY, Palette(bytes(range(150)), b"\0\1", 8), FIELDS), 8, 3),
+        (Picture(RGB, metadata=FIELDS), 8, 2),
+        (Picture(RGB, metadata=Metadata(colour_key=b"\0\1\0\2\0\3")), 8, 2),
+        (Picture(DEEP[..., 0], metadata=Metadata(colour_key=b"\1\0")), 16, 0),
+    ],
+)
+def test_pictures_come_back_as_they_were(
+    tmp_path: Path, picture: Picture, bits: int, colour_type: int
+) -> None:
+    path = tmp_path / "picture.png"
+    write_picture(path, picture)
+    height, width = picture.pixels.shape[:2]
+    assert header_of(path) == (width, height, bits, colour_type)
+    back = read_picture(path)
+    assert back.pixels.dtype == picture.pixels.dtype
+    assert np.array_equal(back.pixels, picture.pixels)
+    assert (back.palette, back.metadata) == (picture.palette, picture.metadata)
+
+
+def test_pillow_sees_what_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    colours = bytes(range(12))
+    write_picture(path, Picture(GRAY % 4, Palette(colours, b"\0\x80", 2), FIELDS))
+    with Image.open(path) as image:
+        assert (image.mode, image.size) == ("P", (8, 6))
+        assert np.array_equal(np.array(image), GRAY % 4)
+        assert bytes(image.getpalette("RGB")) == colours
+        assert image.info["transparency"] == b"\0\x80"
+        assert image.info["icc_profile"] == FIELDS.icc
+        assert image.info["exif"].removeprefix(b"Exif\0\0") == FIELDS.exif
+        assert image.info["dpi"] == pytest.approx((72.009, 72.009))
+        assert image.info["gamma"] == pytest.approx(0.45455)
+    for array in (GRAY, RGB, np.dstack([RGB, GRAY]), DEEP[..., 0]):
+        write_png(path, array)
+        with Image.open(path) as image:
+            assert np.array_equal(np.array(image), array)
+    write_picture(path, Picture(GRAY % 2, metadata=Metadata(bits=b"\1")))
+    with Image.open(path) as image:
+        assert image.mode == "1"
+        assert np.array_equal(np.array(image), GRAY % 2 == 1)
+
+
+def test_deep_colours_are_read_literally(tmp_path: Path) -> None:
+    path = tmp_path / "deep.png"
+    row = bytes.fromhex("00 0000 0001 0100 ffff 1234 0101")
+    path.write_bytes(
+        png_of((b"IHDR", struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)), (b"IDAT", compress(row)))
+    )
+    pixels = read_picture(path).pixels
+    assert pixels.dtype == np.uint16
+    assert pixels.tolist() == [[[0, 1, 256], [65535, 4660, 257]]]
+
+
+def test_transparent_colour_stays_one(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    Image.fromarray(RGB).save(path, transparency=(1, 51, 101))
+    picture = read_picture(path)
+    assert np.array_equal(picture.pixels, RGB)
+    assert picture.metadata == Metadata(colour_key=b"\0\1\0\x33\0\x65")
+
+
+def interlaced_png(image: np.ndarray) -> bytes:
+    """A gray or palette image of 8 bits in seven passes (Adam7)."""
+    passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4)]
+    passes += [(2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
+    rows = b""
+    for top, left, down, right in passes:
+        part = image[top::down, left::right]
+        rows += b"".join(b"\0" + row.tobytes() for row in part) if part.size else b""
+    height, width = image.shape
+    header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 1)
+    return png_of((b"IHDR", header), (b"PLTE", bytes(150)), (b"IDAT", compress(rows)))
+
+
+def test_interlaced_png(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    path.write_bytes(interlaced_png(GRAY))
+    picture = read_picture(path)
+    assert np.array_equal(picture.pixels, GRAY)
+    assert picture.palette == Palette(bytes(150))
+
+
+@pytest.mark.parametrize("kind", ["tif", "tga", "webp"])
+def test_alpha_of_other_formats(tmp_path: Path, kind: str) -> None:
+    path, image = tmp_path / f"picture.{kind}", np.dstack([RGB, GRAY])
+    options = {"lossless": True, "exact": True} if kind == "webp" else {}
+    Image.fromarray(image).save(path, **options)
+    assert np.array_equal(read_picture(path).pixels, image)
+
+
+@pytest.mark.parametrize("kind", ["tif", "pgm"])
+def test_deep_gray_of_other_formats(tmp_path: Path, kind: str) -> None:
+    path, image = tmp_path / f"picture.{kind}", GRAY.astype(np.uint16) * 1000
+    Image.fromarray(image).save(path)
+    picture = read_picture(path)
+    assert picture.pixels.dtype == np.uint16
+    assert np.array_equal(picture.pixels, image)
+
+
+@pytest.mark.parametrize("kind", ["gif", "bmp"])
+def test_palettes_of_other_formats(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"picture.{kind}"
+    image = Image.fromarray(GRAY % 8, mode="P")
+    image.putpalette(bytes(range(24)))
+    image.save(path)
+    picture = read_picture(path)
+    assert picture.palette is not None
+    assert picture.palette.colours[:24] == bytes(range(24))
+    assert np.array_equal(picture.pixels, GRAY % 8)
+
+
+def test_profile_and_resolution_of_other_formats(tmp_path: Path) -> None:
+    path = tmp_path / "picture.tif"
+    Image.fromarray(RGB).save(path, icc_profile=b"profile", dpi=(300, 300))
+    metadata = read_picture(path).metadata
+    assert metadata.icc == b"profile"
+    assert metadata.dpi == pytest.approx((300, 300), rel=1e-4)
+
+
+SIZE = struct.pack(">IIBBBBB", 8, 6, 8, 0, 0, 0, 0)
+ROWS = compress(b"".join(b"\0" + row.tobytes() for row in GRAY))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"no picture", "not an image file"),
+        (png_of((b"IHDR", SIZE), (b"IDAT", ROWS))[:-20], "damaged image file (the file is trunc"),
+        (png_of((b"IDAT", ROWS)), "no header"),
+        (png_of((b"IHDR", SIZE), (b"IDAT", ROWS[:9])), "damaged image data"),
+        (png_of((b"IHDR", SIZE)), "damaged image data"),
+        (png_of((b"IHDR", SIZE[:8] + b"\3" + SIZE[9:])), "no samples of 3 bits"),
+        (png_of((b"IHDR", SIZE[:9] + b"\5" + SIZE[10:])), "in colour type 5"),
+        (png_of((b"IHDR", b"\0\0\x20\0" + SIZE[4:])), "1 to 4096 pixels, not 8192x6"),
+        (png_of((b"IHDR", b"\0\0\0\0" + SIZE[4:])), "1 to 4096 pixels, not 0x6"),
+        (png_of((b"IHDR", SIZE), (b"acTL", b"\0\0\0\2\0\0\0\0")), "several frames"),
+        (png_of((b"IHDR", SIZE), (b"gAMA", b"1"), (b"IDAT", ROWS)), "gamma of 1 bytes"),
+        (png_of((b"IHDR", SIZE), (b"iCCP", b"x\0\0junk")), "damaged ICC profile"),
+        (png_of((b"IHDR", SIZE), (b"iCCP", b"x\0\0" + compress(bytes(1 << 25)))), "wrong length"),
+        (png_of((b"IHDR", SIZE), (b"tRNS", b"123"), (b"IDAT", ROWS)), "a transparent colour of"),
+        (png_of((b"IHDR", SIZE[:9] + b"\3" + SIZE[10:]), (b"IDAT", ROWS)), "palette of 0 bytes"),
+    ],
+)
+def test_refused_pictures(tmp_path: Path, content: bytes, reason: str) -> None:
+    path = tmp_path / "picture.png"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        read_picture(path)
+    assert reason in str(caught.value)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_damaged_png_is_refused_or_read(tmp_path: Path) -> None:
+    """Bytes changed with the checks put right; nothing but an InputError may come of it."""
+    path = tmp_path / "picture.png"
+    write_picture(path, Picture(GRAY % 4, Palette(bytes(12), b"\0", 2), FIELDS))
+    content, rng = path.read_bytes(), np.random.default_rng(0)
+    refused = 0
+    for _ in range(500):
+        damaged = bytearray(content)
+        damaged[int(rng.integers(0, len(content)))] = int(rng.integers(0, 256))
+        position = 8
+        while position + 12 <= len(damaged):
+            end = position + 8 + int.from_bytes(damaged[position : position + 4], "big")
+            damaged[end : end + 4] = crc32(damaged[position + 4 : end]).to_bytes(4, "big")
+            position = end + 4
+        path.write_bytes(damaged)
+        try:
+            read_picture(path)
+        except InputError:
+            refused += 1
+    assert 50 < refused < 500
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        Picture(GRAY, Palette(bytes(6), bits=1)),
+        Picture(RGB, Palette(bytes(6))),
+        Picture(GRAY, metadata=Metadata(bits=b"\2")),
+        Picture(GRAY, metadata=Metadata(colour_key=bytes(6))),
+        Picture(GRAY, Palette(bytes(150)), Metadata(colour_key=bytes(2))),
+    ],
+)
+def test_impossible_pictures_are_not_written(tmp_path: Path, picture: Picture) -> None:
+    with pytest.raises(ValueError, match=r"palette|colour|bits"):
+        write_picture(tmp_path / "picture.png", picture)
+    assert not list(tmp_path.iterdir())
