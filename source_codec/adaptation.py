@@ -11,7 +11,7 @@ gradient by each output, n the pixels seen (old ones are slowly forgotten), d a 
 weight of the trained W against what the image says. A block is coded with what was learned up to
 the block before the last, so that two blocks can be worked on at the same time.
 
-Exactness: all of this is float32 and float64 arithmetic with +, -, x, / and square roots in a fixed
+Exactness: all of this is float32 and float64 arithmetic with +, -, x, / in a fixed
 order, each rounded as IEEE 754 prescribes; there is no library function (the exponential is a
 polynomial) and no sum whose order is left to a compiler (none of the kernels is compiled with
 relaxed floating point). The parameters leave this module as integers.
@@ -40,6 +40,7 @@ MEMORY = 0.99
 MOMENT_SHARE = 1 << 14
 """Share, in 2^-16, of the pixels that enter the inputs' second moments."""
 _GOLDEN = 40503  # 2^16 times the golden ratio's fraction: multiples of it are spread evenly
+_LARGEST_WEIGHT = float(1 << 20)
 _LIMIT = np.float32(1 << 20)  # parameters are confined to what the integer network can give
 
 
@@ -286,7 +287,10 @@ class _Head:
         step = np.ascontiguousarray(by_weight.T, dtype=np.float64)
         _solve(matrix, step)
         curvature = (self.squares / self.pixels + 1e-12) * (self.pixels + PRIOR_PIXELS)
-        self.weight = (self.weight - step / curvature).astype(np.float32)
+        moved = self.weight - step / curvature
+        # Whatever a hostile image does, weights stay numbers, and their sums far below overflow.
+        if np.isfinite(moved).all():
+            self.weight = np.clip(moved, -_LARGEST_WEIGHT, _LARGEST_WEIGHT).astype(np.float32)
         self.versions = [*self.versions[-DELAY:], (block, self.weight)]
 
 

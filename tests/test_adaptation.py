@@ -188,3 +188,16 @@ def test_adaptation_shortens_the_code_and_comes_back(codec: Codec, photo: Photo)
     assert len(adapted) < 0.97 * len(fixed)
     np.testing.assert_array_equal(codec.decode(adapted), image)
     np.testing.assert_array_equal(codec.decode(fixed), image)
+
+
+def test_weights_stay_finite() -> None:
+    """Gradients beyond any that an image gives: the weights are kept, or bounded."""
+    rng = np.random.default_rng(8)
+    adaptation = Adaptation()
+    hidden, near = hidden_and_near(rng, 100)
+    for block, size in enumerate((1e30, np.inf, np.nan, 3e38, 1e-30)):
+        inputs = adaptation.parameters(block, KEY, LAYERS[0], hidden, near)[1]
+        gradient = np.full((100, 16), size, dtype=np.float32)
+        adaptation.learn(block, [Observation(adaptation._heads[KEY], inputs, gradient)])
+        assert np.isfinite(adaptation._heads[KEY].weight).all()
+        assert np.abs(adaptation._heads[KEY].weight).max() <= 1 << 20

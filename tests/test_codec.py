@@ -236,7 +236,6 @@ def test_extremes_of_compression(codec: Codec) -> None:
         np.zeros((8, 8), dtype=bool),
         np.zeros((8, 8, 5), dtype=np.uint8),
         np.zeros((8, 8, 1), dtype=np.uint8),
-        np.zeros((8, 8, 1), dtype=np.uint8),
         np.zeros(8, dtype=np.uint8),
         np.zeros((2, 8, 8, 3), dtype=np.uint8),
         np.zeros((0, 8), dtype=np.uint8),
