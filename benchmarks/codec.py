@@ -20,6 +20,7 @@ import imagecodecs
 import numpy as np
 
 from source_codec import Codec
+from source_codec.composition import Samples
 from source_codec.workers import available_cores
 from sscc.errors import InputError
 from sscc.images import STACK_SUFFIX, ImageFile, Pixels, read_images
@@ -214,7 +215,7 @@ def _row(
     name: str,
     image: Pixels,
     stream: bytes,
-    decoded: Pixels,
+    decoded: Samples,
     encode_s: float,
     decode_s: float,
 ) -> Row:

@@ -34,6 +34,7 @@ from phy import (
 )
 from phy.channel import Channel
 from source_codec import Codec, CorruptStream
+from source_codec.composition import Samples
 
 CHANNELS = ("awgn", "rayleigh", "rayleigh-block", "rayleigh-iid")
 CSI = {"pilots": "wiener", "least-squares": "least_squares", "perfect": "perfect"}
@@ -143,7 +144,7 @@ class LinkReport:
     """
 
     exact: bool
-    image: NDArray[np.uint8] | None
+    image: Samples | None
     stage_failed: str | None
     bits: int
     bpsp: float

@@ -11,10 +11,10 @@ gradient by each output, n the pixels seen (old ones are slowly forgotten), d a 
 weight of the trained W against what the image says. A block is coded with what was learned up to
 the block before the last, so that two blocks can be worked on at the same time.
 
-Exactness: all of this is float32 and float64 arithmetic with +, -, x, / in a fixed
-order, each rounded as IEEE 754 prescribes; there is no library function (the exponential is a
-polynomial) and no sum whose order is left to a compiler (none of the kernels is compiled with
-relaxed floating point). The parameters leave this module as integers.
+Exactness: all of this is float32 and float64 arithmetic with +, -, x, / in a fixed order, rounded
+as IEEE 754 prescribes; there is no library function (the exponential is a polynomial) and no sum
+whose order is left to a compiler (none of the kernels is compiled with relaxed floating point). The
+parameters leave this module as integers.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _linear(
                 out[start + n, o] = np.int32(bounded)
 
 
-_POWERS = 2.0 ** -np.arange(64, dtype=np.float32)
+_POWERS = np.ldexp(np.float32(1), -np.arange(64)).astype(np.float32)
 _LOG2_E = np.float32(1.4426950408889634)
 _LN_2 = np.float32(0.6931471805599453)
 _ROOT_HALF = np.float32(0.7071067811865476)
@@ -257,7 +257,7 @@ class _Head:
     @classmethod
     def trained(cls, layer: IntegerLayer, extra: int) -> _Head:
         """The state before anything is learned: the model's own layer, nothing from the pixels."""
-        scale = np.exp2(-layer.shift.astype(np.float64))
+        scale = np.ldexp(1.0, -layer.shift)
         weight = layer.weight * scale[:, None] * 32
         bias = layer.bias - ZERO_POINT * layer.weight.astype(np.int64).sum(axis=1)
         columns = [weight, (bias * scale)[:, None], np.zeros((len(bias), extra))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +15,19 @@ from source_codec import container
 from source_codec.composition import PartShape, Samples
 from source_codec.container import DEFAULT_PROCESS, MAX_SIDE, Header
 from source_codec.errors import CorruptStream, UnsupportedImage, UnsupportedStream
+from source_codec.expectation import expected_images
 from source_codec.features import GREEN_FIRST, SMALL_PIXELS
 from source_codec.layout import Layout, compose, join, picture_of
 from source_codec.model import Model
 from source_codec.picture import Picture
-from source_codec.preview import fill_unknown
 from source_codec.reverse_coding import (
+    Context,
     Process,
     RangeEncoder,
     decode_images,
     encode_steps,
     finished_payload,
+    steps_of,
 )
 from source_codec.workers import Workers
 
@@ -253,12 +256,11 @@ class Codec:
         plain: list[Image] = [np.empty(0, dtype=np.uint8)] * len(payloads)
         for group in _groups(keys):
             report = share.of(group.pixels)
-            restored = np.empty((0, 0, 0, 3), dtype=np.uint8)
             members = [payloads[i] for i in group.indices]
-            for restored, known in self._steps(members, group):  # noqa: B007 (the last are used)
+            for context in self._steps(members, group):  # an image has at least one step
                 if report:
-                    report(float(known.mean()))
-            for index, planes in zip(group.indices, restored, strict=True):
+                    report(float(context.known.mean()))
+            for index, planes in zip(group.indices, context.images, strict=True):
                 plain[index] = _from_planes(planes, group.shape.channels)
         return plain
 
@@ -267,8 +269,9 @@ class Codec:
 
         Yields:
             After each denoising step ``(image, known_mask)``: the known pixels are final, the
-            others hold the mean of their nearest known neighbours as a preview. The last image is
-            complete and proved by the hash; until then nothing is proved.
+            others hold what the model expects there, as a preview, which takes an evaluation of
+            the model at all of them. The last image is complete and proved by the hash; until then
+            nothing is proved.
 
         Raises:
             CorruptStream: as :meth:`decode`; at the latest after the last step.
@@ -280,11 +283,16 @@ class Codec:
         leaves = [np.zeros(_array_shape(shape), dtype=np.uint8) for shape in shapes]
         for index in reversed(range(len(shapes))):
             group = _Group([index], shapes[index], header.process)
-            for planes, known in self._steps([payloads[index]], group):
-                part_known = known.astype(bool)
-                leaf = _from_planes(planes[0], shapes[index].channels)
-                whole = bool(part_known.all())
-                leaves[index] = leaf if whole else fill_unknown(leaf, part_known)
+            height, width = shapes[index].height, shapes[index].width
+            densities = [step.density for step in steps_of(header.process, height, width)]
+            steps = zip_longest(self._steps([payloads[index]], group), densities[1:])
+            for context, density in steps:  # that of the next step; none after the last
+                part_known: NDArray[np.bool_] = context.known.astype(bool)
+                whole = density is None
+                planes = context.images
+                if density is not None:
+                    planes = expected_images(context, density, self._workers)
+                leaves[index] = _from_planes(planes[0], shapes[index].channels)
                 image = join(header.layout, iter(leaves))
                 if index or part_known.shape != image.shape[:2]:
                     mask = np.full(image.shape[:2], whole and index == 0)
@@ -314,9 +322,7 @@ class Codec:
             )
         return header
 
-    def _steps(
-        self, payloads: list[bytes], group: _Group
-    ) -> Iterator[tuple[Image, NDArray[np.uint8]]]:
+    def _steps(self, payloads: list[bytes], group: _Group) -> Iterator[Context]:
         shape = group.shape
         return decode_images(
             self.model,

@@ -313,9 +313,7 @@ class IntegerNetwork:
         active = np.asarray(activation)
         stream[:] = 0
         first_products = self.stem.products(x, self.backend, products)
-        _into_stream(
-            first_products, self.stem.rounded_bias, self.stem.shift, stream, active
-        )
+        _into_stream(first_products, self.stem.rounded_bias, self.stem.shift, stream, active)
         for first, second in self.blocks:
             hidden = first.products(activation, self.backend, products)
             _to_activation(hidden, first.rounded_bias, first.shift, active)

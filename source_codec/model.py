@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from source_codec.adaptation import DELAY, NEAR, Adaptation
 from source_codec.denoiser import (
     ACTIVATION_BITS,
     INPUT_BITS,
@@ -145,7 +146,28 @@ class Model:
                 tables, cdfs = high_tables(one)
                 for array in (parameters, tables, low_tables(one, cdfs, high)):
                     digest.update(array.tobytes())
+        digest.update(self._adapted(inputs, base, exponent, image[ys, xs]))
         return digest.hexdigest()
+
+    def _adapted(
+        self,
+        inputs: NDArray[np.int8],
+        base: NDArray[np.int32],
+        exponent: NDArray[np.int32],
+        pixels: NDArray[np.uint8],
+    ) -> bytes:
+        """Parameters of the green channel after two blocks of learning, for the self-test."""
+        network, key, no_residual = self.experts[-2], (0, 0), np.empty((len(inputs), 0), np.int32)
+        hidden, near = network.hidden(0, network.trunk(inputs), no_residual), inputs[:, NEAR]
+        green = pixels[:, 0].astype(np.int32)
+        adaptation = Adaptation()
+        for block in range(DELAY + 2):
+            parameters, seen = adaptation.parameters(block, key, network.heads[0], hidden, near)
+            m = mixture(parameters, base[:, 0].copy(), exponent, no_residual, 0, self.tables)
+            sharpness = self.tables.sharpness(0)
+            lesson = adaptation.observe(key, seen, m, green, no_residual, exponent, sharpness)
+            adaptation.learn(block, [lesson])
+        return parameters.tobytes()
 
     def save(self, path: Path) -> None:
         """Writes the model file."""

@@ -454,12 +454,12 @@ def decode_images(
     gray: bool,
     process: Process,
     workers: Workers,
-) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+) -> Iterator[Context]:
     """Decodes images of one size, step by step.
 
     Yields:
-        After each step the images, uint8 (B, H, W, 3) in coding order, and the mask of known
-        pixels, uint8 (H, W). The arrays are reused; copy what is to be kept.
+        After each step the context: its images and known pixels. The same one each time; copy what
+        is to be kept.
 
     Raises:
         CorruptStream: a payload is not what an encoder wrote.
@@ -487,6 +487,6 @@ def decode_images(
             coder.maybe_exhausted() for coder in coders
         ):
             raise CorruptStream("the payload ends before the image does")
-        yield images, context.known
+        yield context
     if not all(coder.maybe_exhausted() for coder in coders):
         raise CorruptStream("the payload is longer than the image")

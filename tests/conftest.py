@@ -13,7 +13,7 @@ from source_codec import Codec
 Photo = Callable[..., NDArray[np.uint8]]
 
 
-def _photo(height: int, width: int, channels: int = 3, seed: int = 0) -> NDArray[np.uint8]:
+def synthetic_photo(height: int, width: int, channels: int = 3, seed: int = 0) -> NDArray[np.uint8]:
     """An image with what photographs have: gradients, smooth texture, an edge, a little noise."""
     rng = np.random.default_rng([seed, height, width])
     y, x = np.mgrid[0:height, 0:width] / max(height, width)
@@ -36,7 +36,7 @@ def _one_torch_thread() -> None:
 @pytest.fixture(scope="session")
 def photo() -> Photo:
     """``photo(height, width, channels=3, seed=0)``: a synthetic photograph; one channel is gray."""
-    return _photo
+    return synthetic_photo
 
 
 @pytest.fixture(scope="session")

@@ -2,23 +2,27 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import llvmlite.binding
 import numpy as np
 import pytest
 from conftest import Photo
+from numba import njit
 from numpy.typing import NDArray
 
-from source_codec import Codec, Order, Process, Schedule
+from source_codec import Codec, Order, Process, Schedule, adaptation, features
 from source_codec.integer_network import choose_backend
 
 PROGRAM = """
 import json, pathlib, sys
-import numpy as np
-import torch
+import llvmlite, numba, numpy as np, torch
 
 threads, onednn = json.loads(sys.argv[1])
 torch.backends.mkldnn.set_flags(onednn)
@@ -26,12 +30,26 @@ from source_codec import Codec, Process, Order, Schedule
 
 codec = Codec.load(threads=threads)
 images = np.load("images.npz")
+PROCESSES = {
+    "steps": Process(Order.RANDOM, Schedule.LINEAR, 3),
+    "fixed": Process(adaptive=False),
+}
+out, reference = pathlib.Path(sys.argv[2]), pathlib.Path("reference")
 exact = True
 for name, image in images.items():
-    process = Process(Order.RANDOM, Schedule.LINEAR, 3) if "steps" in name else Process()
-    pathlib.Path(sys.argv[2], name).write_bytes(codec.encode(image, process))
-    decoded = codec.decode(pathlib.Path("reference", name).read_bytes())
+    stream = codec.encode(image, PROCESSES.get(name, Process()), histories=False)
+    (out / name).write_bytes(stream)
+    decoded = codec.decode((reference / name).read_bytes())
     exact &= bool(np.array_equal(decoded, image))
+# Together with others, in batches of another composition.
+many = [name for name in images if name not in PROCESSES]
+batch = [images[name] for name in many * 2] + [images["rgb"][::-1]]
+streams = codec.encode_many(batch, histories=False)
+together = all(
+    stream == (reference / name).read_bytes() for name, stream in zip(many * 2, streams)
+)
+decoded = codec.decode_many([(reference / name).read_bytes() for name in list(images) * 2])
+exact &= all(np.array_equal(*pair) for pair in zip(decoded, list(images.values()) * 2))
 # Older int8 kernels saturate sums of two products.
 try:
     x = torch.full((64, 64), 127, dtype=torch.int8)
@@ -41,16 +59,34 @@ except RuntimeError:
     int8_exact = False
 print(json.dumps({
     "exact": exact,
-    "backend": codec.model.network.backend,
+    "together": together,
+    "backend": codec.model.backend,
     "int8_exact": int8_exact,
     "cpu": torch.backends.cpu.get_cpu_capability(),
+    "versions": [numba.__version__, np.__version__],
 }))
 """
+PROCESSES = {
+    "steps": Process(Order.RANDOM, Schedule.LINEAR, 3),
+    "fixed": Process(adaptive=False),
+}
+"""How the images of these names are coded; the others in the default way."""
+
+OLDER = {"numba": "0.61.2", "llvmlite": "0.44.0", "numpy": "2.2.0"}
+"""The oldest that pyproject.toml allows together, with a compiler of another generation."""
+IN_CI = os.environ.get("CI") == "true"
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One way to run the codec."""
+    """One way to run the codec.
+
+    Attributes:
+        name: of the setting, and of a folder.
+        threads: of the codec.
+        onednn: whether torch may use it.
+        environment: variables; ``{folder}`` stands for a folder of the setting's own.
+    """
 
     name: str
     threads: int = 2
@@ -58,26 +94,42 @@ class Setting:
     environment: dict[str, str] = field(default_factory=dict)
 
 
+def compiled_anew(name: str, **environment: str) -> Setting:
+    """A setting with kernels of its own, compiled into an empty cache."""
+    cache = {"NUMBA_CACHE_DIR": f"{name}-cache"}
+    return Setting(name, environment=environment | cache)
+
+
 SETTINGS = [
     Setting("one-thread", threads=1, environment={"OMP_NUM_THREADS": "1"}),
+    Setting("two-threads", threads=2, environment={"OMP_NUM_THREADS": "2"}),
+    Setting("four-threads", threads=4, environment={"OMP_NUM_THREADS": "4"}),
     Setting("without-onednn", onednn=False),
+    Setting("without-onednn-four-threads", threads=4, onednn=False),
+    Setting("onednn-for-sse41", environment={"ONEDNN_MAX_CPU_ISA": "SSE41"}),
     Setting("onednn-for-avx2", environment={"ONEDNN_MAX_CPU_ISA": "AVX2"}),
+    Setting("onednn-for-avx512", environment={"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}),
     Setting("plain-instruction-set", environment={"ATEN_CPU_CAPABILITY": "default"}),
-    Setting(
-        "generic-numba", environment={"NUMBA_CPU_NAME": "generic", "NUMBA_CACHE_DIR": "numba-cache"}
-    ),
+    Setting("plain-without-onednn", onednn=False, environment={"ATEN_CPU_CAPABILITY": "default"}),
+    Setting("torch-for-avx2", environment={"ATEN_CPU_CAPABILITY": "avx2"}),
+    Setting("numpy-without-avx512", environment={"NPY_DISABLE_CPU_FEATURES": "AVX512F"}),
+    compiled_anew("generic-numba", NUMBA_CPU_NAME="generic"),
+    compiled_anew("numba-without-avx", NUMBA_ENABLE_AVX="0"),
 ]
 
 
 @pytest.fixture(scope="module")
 def images(photo: Photo) -> dict[str, NDArray[np.uint8]]:
-    """Images of each kind; the one named "steps" is coded in steps of several blocks."""
+    """Images of each kind, some of them large enough for the model to adapt."""
     return {
         "rgb": photo(48, 40),
         "gray": photo(33, 17, 1),
         "pixel": photo(1, 1),
         "noise": np.random.default_rng(0).integers(0, 256, (24, 24, 3)).astype(np.uint8),
+        "adaptive": photo(70, 63),
+        "adaptive-gray": photo(67, 71, 1),
         "steps": photo(90, 100),
+        "fixed": photo(70, 63),
     }
 
 
@@ -90,15 +142,20 @@ def folder(
     np.savez(folder / "images.npz", **images)
     (folder / "reference").mkdir()
     for name, image in images.items():
-        process = Process(Order.RANDOM, Schedule.LINEAR, 3) if name == "steps" else Process()
-        (folder / "reference" / name).write_bytes(codec.encode(image, process))
+        stream = codec.encode(image, PROCESSES.get(name, Process()), histories=False)
+        (folder / "reference" / name).write_bytes(stream)
     return folder
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
-def test_settings(
+def test_adaptation_takes_part(folder: Path) -> None:
+    """Else the matrix below would say nothing of it."""
+    adaptive, fixed = ((folder / "reference" / name).read_bytes() for name in ("adaptive", "fixed"))
+    assert adaptive[-100:] != fixed[-100:]
+
+
+def check(
     setting: Setting, folder: Path, images: dict[str, NDArray[np.uint8]], codec: Codec
-) -> None:
+) -> dict[str, Any]:
     """Each setting encodes to the reference's bytes, and decodes the reference's streams."""
     (folder / setting.name).mkdir()
     process = subprocess.run(
@@ -113,32 +170,104 @@ def test_settings(
         env=os.environ | setting.environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
     assert process.returncode == 0, process.stderr
-    report = json.loads(process.stdout.splitlines()[-1])
+    report: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
     assert report["exact"]
+    assert report["together"]
     for name, image in images.items():
         stream = (folder / setting.name / name).read_bytes()
         assert stream == (folder / "reference" / name).read_bytes(), name
         np.testing.assert_array_equal(codec.decode(stream), image)
-    # The setting did what its name says, and inexact products were not used.
+    # Inexact products were not used.
     if not report["int8_exact"]:
         assert report["backend"] == "float32"
-    if setting.name == "without-onednn":
+    return report
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+def test_settings(
+    setting: Setting, folder: Path, images: dict[str, NDArray[np.uint8]], codec: Codec
+) -> None:
+    report = check(setting, folder, images, codec)
+    # The setting did what its name says.
+    if not setting.onednn:
         assert report["backend"] == "float32"
-    if setting.name == "plain-instruction-set":
+    if setting.environment.get("ATEN_CPU_CAPABILITY") == "default":
         assert report["cpu"] == "DEFAULT"
-    if setting.name == "generic-numba":
-        assert any((folder / "numba-cache").rglob("*.nbc"))
+    if "NUMBA_CACHE_DIR" in setting.environment:
+        assert any((folder / setting.environment["NUMBA_CACHE_DIR"]).rglob("*.nbc"))
+
+
+@pytest.mark.skipif(not IN_CI, reason="downloads older libraries, 60 MB: only with CI=true")
+def test_older_libraries(folder: Path, images: dict[str, NDArray[np.uint8]], codec: Codec) -> None:
+    """The oldest compiler of the kernels, and the oldest numpy, that the project allows."""
+    place = folder / "older"
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", place]
+    wanted = [f"{name}=={version}" for name, version in OLDER.items()]
+    subprocess.run([*map(str, install), *wanted], check=True, timeout=600)
+    path = os.pathsep.join([str(place), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    setting = compiled_anew("older-libraries", PYTHONPATH=path)
+    report = check(setting, folder, images, codec)
+    assert report["versions"] == [OLDER["numba"], OLDER["numpy"]]
+
+
+FUSED = re.compile(r"\bv?fn?m(?:add|sub)\w*|\bfn?m(?:add|sub|la|ls)\b")
+"""Fused multiply-adds in x86 and ARM assembly: they round once where two roundings are meant."""
+
+
+def assembly(kernel: Any, signatures: list[Any], **options: Any) -> str:
+    """Machine code of a kernel, compiled anew for this machine (a cached one has no listing)."""
+    fresh = njit(nogil=True, **options)(kernel.py_func)
+    for signature in signatures:
+        fresh.compile(signature)
+    return "\n".join(fresh.inspect_asm().values())
+
+
+def float_kernels() -> dict[str, Callable[..., Any]]:
+    return {
+        "layer_inputs": adaptation._layer_inputs,
+        "linear": adaptation._linear,
+        "gradient": adaptation._gradient,
+        "accumulate": adaptation._accumulate,
+        "solve": adaptation._solve,
+        "extract": features._extract,
+    }
+
+
+@pytest.mark.parametrize("name", float_kernels())
+def test_no_fused_multiply_add(name: str, codec: Codec, folder: Path) -> None:
+    """In any of the kernels that compute with fractions."""
+    del folder  # coded images with adaptation: the kernels know their argument types
+    kernel: Any = float_kernels()[name]
+    text = assembly(kernel, kernel.nopython_signatures)
+    assert len(text) > 2000
+    assert not FUSED.findall(text)
+
+
+def test_fused_multiply_adds_would_be_seen(folder: Path) -> None:
+    """With relaxed floating point the same kernel has them, where the processor does."""
+    if not {"fma", "neon"} & {
+        n for n, on in llvmlite.binding.get_host_cpu_features().items() if on
+    }:
+        pytest.skip("this processor has no fused multiply-add")
+    kernel: Any = adaptation._accumulate
+    assert FUSED.search(assembly(kernel, kernel.nopython_signatures, fastmath=True))
+
+
+def test_no_kernel_asks_for_relaxed_floating_point() -> None:
+    for module in (adaptation, features):
+        for kernel in vars(module).values():
+            assert not getattr(kernel, "targetoptions", {}).get("fastmath")
 
 
 @pytest.mark.skipif(choose_backend() != "int8", reason="no exact int8 products on this machine")
 def test_both_ways_of_multiplying_give_the_same_stream(codec: Codec, photo: Photo) -> None:
     streams = []
     for backend in ("int8", "float32"):
-        model = replace(codec.model, network=replace(codec.model.network, backend=backend))
+        model = codec.model.with_backend(backend)
         assert model.model_id == codec.model.model_id
         streams.append(Codec(model).encode(photo(70, 50)))
     assert streams[0] == streams[1]
