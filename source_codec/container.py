@@ -45,6 +45,7 @@ from source_codec.layout import PLAIN, Layout, check_level, check_plain, part_sh
 from source_codec.order import Order
 from source_codec.reverse_coding import LEAST_BITS_PER_VALUE, Process
 from source_codec.schedule import MAX_STEPS, Schedule
+from source_codec.varint import varint
 
 MAGIC = b"\xddM"
 VERSION = 2
@@ -101,15 +102,6 @@ def pixel_hash(image: Samples) -> bytes:
     return digest.digest()
 
 
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
-
-
 class _Reader:
     """Reads fields in sequence; running out of bytes is corruption."""
 
@@ -143,7 +135,7 @@ def _field_bytes(small: bool) -> tuple[int, int]:
 def _layout_bytes(layout: Layout) -> bytes:
     if layout.kind == PLAIN:
         return bytes([PLAIN])
-    front = bytes([layout.kind]) + _varint(len(layout.side)) + layout.side
+    front = bytes([layout.kind]) + varint(len(layout.side)) + layout.side
     return front + b"".join(_layout_bytes(part) for part in layout.parts)
 
 
@@ -178,16 +170,16 @@ def pack(
     composed = layout.kind != PLAIN
     flags = _GRAY * (channels == 1) | _SQUARE * (height == width)
     flags |= _PROCESS * (process != DEFAULT_PROCESS) | _COMPOSED * composed
-    front = MAGIC + bytes([VERSION << 4 | flags]) + model_id[:MODEL_ID_BYTES] + _varint(width)
+    front = MAGIC + bytes([VERSION << 4 | flags]) + model_id[:MODEL_ID_BYTES] + varint(width)
     if height != width:
-        front += _varint(height)
+        front += varint(height)
     if process != DEFAULT_PROCESS:
         codes = _ORDERS.index(process.order) << 4 | _SCHEDULES.index(process.schedule)
         codes |= 0 if process.adaptive else _FIXED
         front += bytes([codes, process.steps])
     if composed:
         front += bytes([channels | _DEEP * (layout.shape.depth == 16)]) + _layout_bytes(layout)
-    front += b"".join(_varint(len(payload)) for payload in payloads)
+    front += b"".join(varint(len(payload)) for payload in payloads)
     check_bytes, hash_bytes = _field_bytes(height * width <= SMALL_PIXELS)
     back = pixel_hash(image)[:hash_bytes] + b"".join(payloads)
     check = zlib.crc32(front + back).to_bytes(4, "little")[:check_bytes]

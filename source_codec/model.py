@@ -136,8 +136,8 @@ class Model:
         digest = hashlib.blake2b(inputs.tobytes(), digest_size=16)
         residual = (image[ys, xs, :2].astype(np.int32) - 48) * 2
         high = image[ys, xs, 2].astype(np.int32) // HALF_VALUES
-        for network in self.experts:
-            neck = network.trunk(inputs)
+        necks = [network.trunk(inputs) for network in self.experts]
+        for network, neck in zip(self.experts, necks, strict=True):
             digest.update(neck.tobytes())
             for c in range(3):
                 coded = np.ascontiguousarray(residual[:, :c])
@@ -146,19 +146,26 @@ class Model:
                 tables, cdfs = high_tables(one)
                 for array in (parameters, tables, low_tables(one, cdfs, high)):
                     digest.update(array.tobytes())
-        digest.update(self._adapted(inputs, base, exponent, image[ys, xs]))
+        dense = expert_of(N_DENSITIES - 1, small=False)
+        digest.update(self._adapted(dense, necks[dense], inputs, base, exponent, image[ys, xs]))
         return digest.hexdigest()
 
     def _adapted(
         self,
+        expert: int,
+        neck: NDArray[np.int32],
         inputs: NDArray[np.int8],
         base: NDArray[np.int32],
         exponent: NDArray[np.int32],
         pixels: NDArray[np.uint8],
     ) -> bytes:
         """Parameters of the green channel after two blocks of learning, for the self-test."""
-        network, key, no_residual = self.experts[-2], (0, 0), np.empty((len(inputs), 0), np.int32)
-        hidden, near = network.hidden(0, network.trunk(inputs), no_residual), inputs[:, NEAR]
+        network, key, no_residual = (
+            self.experts[expert],
+            (0, 0),
+            np.empty((len(inputs), 0), np.int32),
+        )
+        hidden, near = network.hidden(0, neck, no_residual), inputs[:, NEAR]
         green = pixels[:, 0].astype(np.int32)
         adaptation = Adaptation()
         for block in range(DELAY + 2):

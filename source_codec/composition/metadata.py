@@ -21,9 +21,9 @@ from source_codec.composition.parts import (
     SideReader,
     compressed,
     decompressed,
-    varint,
 )
 from source_codec.errors import CorruptStream
+from source_codec.varint import varint
 
 _LENGTHS = {
     "bits": 1,

@@ -35,9 +35,9 @@ from source_codec.composition.parts import (
     SideReader,
     compressed,
     decompressed,
-    varint,
 )
 from source_codec.errors import CorruptStream
+from source_codec.varint import varint
 
 Indices = NDArray[np.uint8]
 Positions = NDArray[np.intp]

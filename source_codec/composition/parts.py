@@ -106,16 +106,6 @@ class SideReader:
             raise CorruptStream("bytes after the end of the side information")
 
 
-def varint(value: int) -> bytes:
-    """A whole number in LEB128."""
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
-
-
 def compressed(data: bytes) -> bytes | None:
     """Raw deflate of ``data``, or None where that is not smaller."""
     deflate = zlib.compressobj(9, wbits=-15)

@@ -20,7 +20,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from source_codec.composition.parts import SideReader, varint
+from source_codec.composition.parts import SideReader
 from source_codec.errors import CorruptStream
 from source_codec.source_history.binary_coding import (
     BitCoder,
@@ -31,6 +31,7 @@ from source_codec.source_history.binary_coding import (
     new_decoder,
     new_encoder,
 )
+from source_codec.varint import varint
 
 Levels = NDArray[np.int32]
 Counts = NDArray[np.int64]

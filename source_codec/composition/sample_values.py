@@ -16,8 +16,9 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from source_codec.composition.parts import SideReader, compressed, decompressed, varint
+from source_codec.composition.parts import SideReader, compressed, decompressed
 from source_codec.errors import CorruptStream
+from source_codec.varint import varint
 
 Values = NDArray[np.int64]
 _NEIGHBOURS = 8

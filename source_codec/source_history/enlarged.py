@@ -21,8 +21,8 @@ from source_codec.source_history.transform import (
     Planes,
     Shapes,
     read_varint,
-    write_varint,
 )
+from source_codec.varint import varint
 
 _MOST = 1 << 20
 
@@ -74,7 +74,7 @@ class Enlarged:
     def write(self) -> bytes:
         """Factor and phase of the rows, then of the columns."""
         numbers = self.rows.factor, self.rows.skipped, self.columns.factor, self.columns.skipped
-        return b"".join(write_varint(number) for number in numbers)
+        return b"".join(varint(number) for number in numbers)
 
     def plane_shapes(self, height: int, width: int, channels: int) -> Shapes:
         """One plane, smaller by the factors."""

@@ -82,16 +82,6 @@ def rgb_only(channels: int) -> None:
         raise CorruptStream("this source history is one of colour images")
 
 
-def write_varint(value: int) -> bytes:
-    """A whole number in LEB128."""
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
-
-
 def read_varint(data: bytes, most: int) -> tuple[int, bytes]:
     """A whole number up to ``most``, and the bytes after it."""
     value = 0
