@@ -1,16 +1,19 @@
-r"""Frame detection: normalized correlation with the preamble at a constant false-alarm rate.
+r"""Frame detection: normalized correlation with both chirps at a constant false-alarm rate.
 
-With :math:`r_t` the last L received samples and p the preamble, the metric is
+With r the N received samples from a place on and s the sampled chirp, the metric
 
-.. math:: \rho_t = \frac{|\sum_i r_{t+i}\, p_i^*|^2}{\sum_i |r_{t+i}|^2 \; \sum_i |p_i|^2}
-    \in [0, 1],
+.. math:: \rho = N \frac{|\sum_n r_n s_n^*|^2}{\sum_n |r_n|^2 \; \sum_n |s_n|^2}
 
-which does not depend on the level of the signal. In white Gaussian noise of any variance
-:math:`\rho` is the squared cosine between a random direction and a fixed one in L complex
-dimensions, with :math:`P(\rho > \tau) = (1-\tau)^{L-1}`: the threshold
-:math:`\tau = 1 - P_{FA}^{1/(L-1)}` gives the false-alarm probability :math:`P_{FA}` per sample.
-A frame is announced where the metric exceeds the threshold and is the largest within one preamble
-length on both sides.
+does not depend on the level of the signal. In white Gaussian noise of any variance
+:math:`\rho / N` is the squared cosine between a random direction and a fixed one in N complex
+dimensions, so that :math:`P(\rho > x) = (1 - x/N)^{N-1} \le e^{-x(1 - 1/N)}`: nearly an
+exponential distribution of mean 1.
+
+A frame is announced where the sum J of the up-chirp's metric at :math:`t_1` and of the largest
+metric of the down-chirp among the W places where carrier offsets within reach would put it exceeds
+a threshold, and is the largest such sum within one preamble on both sides. The sum of two
+exponentials exceeds x with probability :math:`(1 + x)\, e^{-x}`, so the threshold is the x for
+which :math:`W (1 + x) e^{-x}` is the wanted false-alarm probability per sample (a union bound).
 
 Reference:
     L. L. Scharf, B. Friedlander, "Matched subspace detectors", IEEE Trans. Signal Process. 42(8),
@@ -25,12 +28,16 @@ import numba
 import numpy as np
 import numpy.typing as npt
 from scipy.fft import fft, ifft
+from scipy.optimize import brentq
 
 ComplexArray = npt.NDArray[np.complex64]
+MetricArray = npt.NDArray[np.float32]
 
 _FFT_SIZE = 4096
 # Windows this far below the mean energy of their block hold only rounding errors of the transform.
 _ENERGY_FLOOR = 1e-9
+# Up-chirps whose own metric is below this share of the threshold are not looked at further.
+_LEAST_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -38,12 +45,16 @@ class Detection:
     """A place where a frame seems to start.
 
     Attributes:
-        index: absolute sample index of the preamble's first sample.
-        metric: normalized correlation, 0 ... 1.
+        index: absolute sample index nearest to the preamble's first symbol.
+        metric: J, the sum of both chirps' metrics.
+        start: absolute place of the preamble's first symbol, in samples, to about half a sample.
+        carrier: carrier offset in cycles per sample, to about 1 / (L M).
     """
 
     index: int
     metric: float
+    start: float
+    carrier: float
 
 
 class SampleBuffer:
@@ -79,15 +90,20 @@ class SampleBuffer:
         self.start = before
 
 
-def detection_threshold(preamble_length: int, false_alarm_probability: float) -> float:
-    """Threshold on the metric for a false-alarm probability per noise sample.
+def detection_threshold(places: int, false_alarm_probability: float) -> float:
+    """Threshold on J for a false-alarm probability per noise sample.
+
+    Arguments:
+        places: W, places of the down-chirp that are tried with each place of the up-chirp.
+        false_alarm_probability: per sample.
 
     Raises:
         ValueError: a probability outside (0, 1).
     """
     if not 0 < false_alarm_probability < 1:
         raise ValueError("the false-alarm probability must lie between 0 and 1")
-    return float(-np.expm1(np.log(false_alarm_probability) / (preamble_length - 1)))
+    target = np.log(false_alarm_probability / places)
+    return float(brentq(lambda x: np.log1p(x) - x - target, 0, 1e4))
 
 
 @numba.njit(cache=True)
@@ -123,42 +139,111 @@ def _normalize(
     return metric
 
 
+@numba.njit(cache=True)
+def _joint(
+    up: MetricArray,
+    down: MetricArray,
+    separation: int,
+    reach: int,
+    least: float,
+    joint: MetricArray,
+    partner: npt.NDArray[np.int64],
+) -> None:  # pragma: no cover - compiled
+    """J of every start, and where its down-chirp lies; 0 where the up-chirp alone is too weak."""
+    for t in range(joint.size):
+        joint[t] = 0
+        partner[t] = t + separation
+        if up[t] > least:
+            first = max(t + separation - reach, 0)
+            stop = min(t + separation + reach + 1, down.size)
+            best = first
+            for u in range(first, stop):
+                if down[u] > down[best]:
+                    best = u
+            if first < stop:
+                joint[t] = up[t] + down[best]
+                partner[t] = best
+
+
+def _peak(metric: MetricArray, place: int) -> float:
+    """Place of a maximum between samples: the vertex of a parabola through three of them."""
+    if not 0 < place < metric.size - 1:
+        return float(place)
+    before, at, after = (float(np.sqrt(metric[place + d])) for d in (-1, 0, 1))
+    curvature = before - 2 * at + after
+    return place + (0.5 * (before - after) / curvature if curvature < 0 else 0.0)
+
+
+@dataclass(frozen=True)
+class Chirps:
+    """What the detector looks for.
+
+    Attributes:
+        up, down: (N,) complex64, both chirps as sampled.
+        separation: samples from the one to the other, L M.
+        lead: samples from the start of the template to the first symbol.
+        samples_per_symbol: M.
+        reach: largest carrier offset to be found, in cycles per sample.
+    """
+
+    up: ComplexArray
+    down: ComplexArray
+    separation: int
+    lead: int = 0
+    samples_per_symbol: int = 1
+    reach: float = 0.0
+
+    @property
+    def shift(self) -> int:
+        """Samples by which the largest carrier offset moves a chirp: nu L symbols."""
+        return int(np.ceil(self.reach * self.samples_per_symbol * self.separation))
+
+
 class PreambleDetector:
     """Finds preambles in a stream; the result does not depend on how the stream is cut."""
 
-    def __init__(self, preamble: ComplexArray, false_alarm_probability: float = 1e-9) -> None:
+    def __init__(self, chirps: Chirps, false_alarm_probability: float = 1e-9) -> None:
         """Prepare to look for a preamble.
 
         Arguments:
-            preamble: (L,) complex64 of unit modulus, L below 2048.
+            chirps: the preamble as sampled, at most 2048 samples a chirp.
             false_alarm_probability: per sample of white noise.
 
         Raises:
             ValueError: a preamble that is too long, or a bad probability.
         """
-        if not 2 <= preamble.size <= _FFT_SIZE // 2:
-            raise ValueError(f"a preamble must have 2 ... {_FFT_SIZE // 2} symbols")
-        self.threshold = detection_threshold(preamble.size, false_alarm_probability)
-        self._length = preamble.size
-        self._spectrum = np.conj(fft(preamble.astype(np.complex64), _FFT_SIZE))
+        self._length = chirps.up.size
+        if not 2 <= self._length <= _FFT_SIZE // 2:
+            raise ValueError(f"a chirp must have 2 ... {_FFT_SIZE // 2} samples")
+        self._chirps = chirps
+        self._partner_reach = 2 * chirps.shift
+        self.threshold = detection_threshold(2 * self._partner_reach + 1, false_alarm_probability)
+        self._energy = float(np.sum(np.abs(chirps.up) ** 2))
+        self._spectra = [np.conj(fft(chirp, _FFT_SIZE)) for chirp in (chirps.up, chirps.down)]
         self._step = _FFT_SIZE - self._length + 1
+        # A start is decided once the starts a preamble later, and their down-chirps, are known.
+        self._rivals = 2 * chirps.separation
+        self._partners = chirps.separation + self._partner_reach + 1
         self._block = 0  # first sample of the next block to correlate
         self._decided = 0  # every earlier start is decided
-        self._metrics = np.empty(0, dtype=np.float32)  # of the starts from _metrics_start on
-        self._metrics_start = 0
+        self._first = 0  # the start that the metrics begin with
+        self._up = np.empty(0, dtype=np.float32)
+        self._down = np.empty(0, dtype=np.float32)
 
     @property
     def decided(self) -> int:
-        """Later detections have at least this sample index."""
-        return self._decided
+        """Later detections have at least this sample index, less what a chirp's shift may be."""
+        return max(self._decided - self._chirps.shift - 1, 0)
 
     @property
     def needed(self) -> int:
         """The first sample that later calls of :meth:`scan` still read."""
         return self._block
 
-    def metric(self, samples: ComplexArray, gains: ComplexArray | None = None) -> npt.NDArray:
-        """Normalized correlation of one block by FFT (overlap-save).
+    def metrics(
+        self, samples: ComplexArray, gains: ComplexArray | None = None
+    ) -> tuple[MetricArray, MetricArray]:
+        """Metrics of both chirps in one block, by FFT (overlap-save).
 
         Arguments:
             samples: (4096,) complex64.
@@ -166,19 +251,24 @@ class PreambleDetector:
                 them, which makes it detectable on a channel that varies from symbol to symbol.
 
         Returns:
-            (4096 - L + 1,) float32 metrics of all starts.
+            (4096 - N + 1,) float32 metrics of all starts, of the up- and of the down-chirp.
         """
         scale = float(np.max(np.abs(samples)))
         if scale < np.finfo(np.float32).tiny:
-            return np.zeros(self._step, dtype=np.float32)
+            return np.zeros(self._step, np.float32), np.zeros(self._step, np.float32)
         received = samples * np.float32(1 / scale)
+        energy = _window_energy(received, self._length)
         if gains is None:
-            reference = np.full(self._step, float(self._length))
-            correlation = ifft(fft(received) * self._spectrum)
+            reference = np.full(self._step, self._energy)
         else:
             reference = _window_energy(gains, self._length)
-            correlation = ifft(fft(received * np.conj(gains)) * self._spectrum)
-        return _normalize(correlation, _window_energy(received, self._length), reference)
+            received = received * np.conj(gains)
+        spectrum = fft(received)
+        up, down = (
+            np.float32(self._length) * _normalize(ifft(spectrum * chirp), energy, reference)
+            for chirp in self._spectra
+        )
+        return up, down
 
     def scan(
         self, samples: SampleBuffer, gains: SampleBuffer | None = None, final: bool = False
@@ -187,7 +277,7 @@ class PreambleDetector:
 
         Arguments:
             samples: the stream; samples from :attr:`needed` on must be held.
-            gains: the stream of known channel gains, see :meth:`metric`.
+            gains: the stream of known channel gains, see :meth:`metrics`.
             final: nothing more will come, so the last starts are decided as well.
 
         Returns:
@@ -196,13 +286,15 @@ class PreambleDetector:
         # Blocks lie at fixed places of the stream, so rounding is the same for any chunking.
         while self._block + _FFT_SIZE <= samples.end or (final and self._block < samples.end):
             block = self._padded_block(samples)
-            metric = self.metric(block, None if gains is None else self._padded_block(gains))
-            # A start too late for a whole preamble (only when final) is none.
-            metric[max(samples.end - self._length + 1 - self._block, 0) :] = 0
-            self._metrics = np.concatenate([self._metrics, metric])
+            metrics = self.metrics(block, None if gains is None else self._padded_block(gains))
+            for metric in metrics:
+                # A start too late for a whole chirp (only when final) is none.
+                metric[max(samples.end - self._length + 1 - self._block, 0) :] = 0
+            self._up = np.concatenate([self._up, metrics[0]])
+            self._down = np.concatenate([self._down, metrics[1]])
             self._block += self._step
-        end = self._metrics_start + self._metrics.size
-        return self._decide(end if final else end - (self._length - 1))
+        end = self._first + self._up.size
+        return self._decide(end if final else end - self._partners - self._rivals)
 
     def _padded_block(self, stream: SampleBuffer) -> ComplexArray:
         """The next block, filled with zeros beyond the end of the stream."""
@@ -210,20 +302,41 @@ class PreambleDetector:
         return block if block.size == _FFT_SIZE else np.pad(block, (0, _FFT_SIZE - block.size))
 
     def _decide(self, stop: int) -> list[Detection]:
-        """Local maxima above the threshold among the starts before `stop`."""
+        """Local maxima of J above the threshold among the starts before `stop`."""
         if stop <= self._decided:
             return []
-        reach = self._length - 1
-        first = self._decided - self._metrics_start
-        candidates = self._metrics[first : stop - self._metrics_start] > self.threshold
+        joint = np.empty(self._up.size, dtype=np.float32)
+        partner = np.empty(self._up.size, dtype=np.int64)
+        _joint(
+            self._up,
+            self._down,
+            self._chirps.separation,
+            self._partner_reach,
+            _LEAST_SHARE * self.threshold,
+            joint,
+            partner,
+        )
+        first = self._decided - self._first
+        candidates = joint[first : stop - self._first] > self.threshold
         found = []
         for place in first + np.flatnonzero(candidates):
-            metric = self._metrics[place]
-            if metric == self._metrics[max(place - reach, 0) : place + reach + 1].max():
-                found.append(Detection(int(self._metrics_start + place), float(metric)))
+            rivals = joint[max(place - self._rivals, 0) : place + self._rivals + 1]
+            if joint[place] == rivals.max():
+                found.append(self._detection(int(place), int(partner[place]), float(joint[place])))
         self._decided = stop
         # The window around the next start reaches back by as much.
-        keep_from = max(stop - reach, self._metrics_start)
-        self._metrics = self._metrics[keep_from - self._metrics_start :]
-        self._metrics_start = keep_from
+        keep = max(stop - self._rivals - self._first, 0)
+        self._up, self._down = self._up[keep:].copy(), self._down[keep:].copy()
+        self._first += keep
         return found
+
+    def _detection(self, up_place: int, down_place: int, metric: float) -> Detection:
+        """Time and carrier offset from the places of both peaks."""
+        chirps = self._chirps
+        t1, t2 = float(up_place), float(down_place)
+        if chirps.reach:
+            t1, t2 = _peak(self._up, up_place), _peak(self._down, down_place)
+        start = self._first + chirps.lead + (t1 + t2 - chirps.separation) / 2
+        # nu L symbols are (t2 - t1 - L M) / 2 samples; L = separation / M.
+        carrier = (t2 - t1 - chirps.separation) / (2 * chirps.separation)
+        return Detection(round(start), metric, start, carrier / chirps.samples_per_symbol)

@@ -3,10 +3,10 @@
 ::
 
     | preamble | header section              | payload section                    |
-    | 257 ZC   | 800 QPSK symbols + pilots   | D data symbols + pilots            |
+    | 2 chirps | 800 QPSK symbols + pilots   | D data symbols + pilots            |
 
-- The **preamble** is a Zadoff-Chu sequence of prime length: constant modulus, and as flat in
-  frequency as a sequence can be, so a constant or a tone at the input does not look like it.
+- The **preamble** is an up-chirp and a down-chirp (:mod:`phy.preamble`), which give time and
+  carrier offset.
 - The **header** says all that is needed to use the payload. Its 112 bits and a CRC-24C are coded
   with the LDPC base graph 2 at rate 0.085 and sent as QPSK: 0.17 bit per symbol, which decodes
   some 2.5 dB below BPSK at rate 1/3, the most robust payload.
@@ -29,6 +29,7 @@ from phy.ldpc import LdpcCode
 from phy.mcs import MCS_INDEX_BITS, MCS_TABLE, ModulationCodingScheme
 from phy.modulation import MODULATIONS
 from phy.pilots import IntArray, PilotPattern, pilot_symbols
+from phy.preamble import chirp_pair, up_chirp
 from phy.scrambling import descramble, scramble
 
 ComplexArray = npt.NDArray[np.complex64]
@@ -180,26 +181,29 @@ class FrameFormat:
     """What transmitter and receiver must agree on before the first frame.
 
     Attributes:
-        preamble_length: symbols of the Zadoff-Chu preamble, an odd prime for the best correlation.
-        preamble_root: its root, coprime to the length.
+        chirp_length: symbols of each of the preamble's two chirps, odd.
         pilot_spacing: distance between pilots in symbols.
 
     Raises:
-        ValueError: no Zadoff-Chu sequence of this length and root, or a spacing below 2.
+        ValueError: no chirp of this length, or a spacing below 2.
     """
 
-    preamble_length: int = 257
-    preamble_root: int = 25
+    chirp_length: int = 139
     pilot_spacing: int = 32
 
     def __post_init__(self) -> None:
-        _preamble(self.preamble_root, self.preamble_length)
+        up_chirp(self.chirp_length)
         PilotPattern(self.pilot_spacing)
 
     @property
+    def preamble_length(self) -> int:
+        """Symbols of the preamble."""
+        return 2 * self.chirp_length
+
+    @property
     def preamble(self) -> ComplexArray:
-        """(preamble_length,) complex64 of unit modulus, read-only."""
-        return _preamble(self.preamble_root, self.preamble_length)
+        """(preamble_length,) complex64 of unit modulus."""
+        return chirp_pair(self.chirp_length)
 
     @property
     def header_end(self) -> int:
@@ -241,16 +245,6 @@ class FrameGeometry:
     payload_known: IntArray
 
 
-@lru_cache(maxsize=8)
-def _preamble(root: int, length: int) -> ComplexArray:
-    # Imported where it is used: scikit-commpy brings in sympy and matplotlib, which takes seconds.
-    from commpy.sequences import zcsequence
-
-    preamble = zcsequence(root, length).astype(np.complex64)
-    preamble.setflags(write=False)
-    return preamble
-
-
 @lru_cache(maxsize=32)
 def _geometry(frame_format: FrameFormat, data_symbols: int) -> FrameGeometry:
     pattern = PilotPattern(frame_format.pilot_spacing)
@@ -267,6 +261,20 @@ def _geometry(frame_format: FrameFormat, data_symbols: int) -> FrameGeometry:
         header_known=np.concatenate([np.arange(start), header_pilots]),
         payload_known=np.concatenate([np.arange(end), payload_pilots]),
     )
+
+
+def header_template(frame_format: FrameFormat) -> ComplexArray:
+    """The symbols on `header_known`: preamble and the header section's pilots."""
+    geometry = frame_format.geometry(1)
+    pilots = geometry.pilots[: geometry.header_pilots.size]
+    return np.concatenate([frame_format.preamble, pilots])
+
+
+def payload_template(frame_format: FrameFormat, header: FrameHeader) -> ComplexArray:
+    """The symbols on `payload_known`: all of preamble and header section, and the pilots."""
+    geometry = frame_format.geometry(header.data_symbols)
+    nothing = np.zeros(header.data_symbols, dtype=np.complex64)
+    return build_frame(frame_format, header, nothing)[geometry.payload_known]
 
 
 def build_frame(

@@ -106,6 +106,21 @@ class Modulation:
             labels = (labels << 1) | groups[..., position]
         return self.points.astype(np.complex64)[labels]
 
+    def decide(self, symbols: npt.NDArray[np.complexfloating]) -> npt.NDArray[np.complex64]:
+        """The nearest point to each equalized symbol, [...] complex64."""
+        if self.bits_per_symbol == 1:
+            diagonal = self.points[0].astype(np.complex64)
+            return np.where((symbols * np.conj(diagonal)).real < 0, -diagonal, diagonal)
+        # The amplitudes of a dimension are odd multiples of the smallest one.
+        unit = float(np.min(np.abs(self.amplitudes)))
+        highest = self.amplitudes.size - 1
+
+        def nearest(x: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+            odd = 2 * np.round((x / unit - 1) / 2) + 1
+            return np.clip(odd, -highest, highest) * unit
+
+        return (nearest(symbols.real) + 1j * nearest(symbols.imag)).astype(np.complex64)
+
     def demap(
         self,
         symbols: npt.ArrayLike,

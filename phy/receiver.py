@@ -12,35 +12,21 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from phy.detection import Detection, PreambleDetector, SampleBuffer
+from phy.detection import Detection
 from phy.errors import HeaderError
-from phy.estimation import ChannelEstimate, ChannelEstimator, known_channel
-from phy.frame import (
-    HEADER_MODULATION,
-    ComplexArray,
-    FrameFormat,
-    FrameHeader,
-    decode_header,
-    encode_header,
-)
+from phy.frame import HEADER_MODULATION, FrameHeader, decode_header
 from phy.message import BlockReceived, MessageAssembler, MessageLayout, MessageReceived
 from phy.modulation import DemapMethod
-
-ChannelKnowledge = Literal["wiener", "least_squares", "perfect"]
+from phy.symbol_spaced import SymbolSpaced
+from phy.waveform import ChannelKnowledge, ComplexArray, DemodulatorConfig, Reception, Waveform
 
 _SLICE = 2**16  # samples taken in at a time, which bounds the buffers for chunks of any size
 _LARGEST = 1e15  # amplitude whose powers are still far from the ends of float32
-# Largest Doppler shift of the estimator, in cycles per pilot spacing. A line between nodes d
-# symbols apart errs by (2 pi f_D d)^4 / 320 of the gain's power on average: -61 dB at 0.02, -57 dB
-# at the 0.0256 of 800 Hz at 1 Msymbol/s, -37 dB at 0.08. The estimator grows with the number of
-# cycles in a frame, so a low symbol rate would need gigabytes for shifts it cannot follow anyway.
-_MAX_DOPPLER_PER_SPACING = 0.08
 _CUT = "cut by the end of the stream"
 
 
@@ -49,7 +35,7 @@ class ReceiverConfig:
     """Parameters of a receiver.
 
     Attributes:
-        frame_format: preamble and pilots, as at the transmitter.
+        waveform: as at the transmitter.
         symbol_rate_hz: symbols per second; relates Doppler shifts to symbols.
         csi: channel knowledge: "wiener" or "least_squares" (with linear interpolation) estimates
             from known symbols; "perfect": the true gains are passed to :meth:`Receiver.process`.
@@ -67,7 +53,7 @@ class ReceiverConfig:
         max_messages: messages that may be on their way at the same time.
     """
 
-    frame_format: FrameFormat = field(default_factory=FrameFormat)
+    waveform: Waveform = field(default_factory=SymbolSpaced)
     symbol_rate_hz: float = 1e6
     csi: ChannelKnowledge = "wiener"
     doppler_grid_hz: tuple[float, ...] = (0, 10, 25, 50, 100, 200, 400, 800)
@@ -85,7 +71,7 @@ class FrameReport:
 
     Attributes:
         sample_index: absolute index of the preamble's first sample.
-        detection_metric: normalized correlation, 0 ... 1.
+        detection_metric: J of :mod:`phy.detection`, both chirps' normalized correlation.
         header: the decoded header, or None.
         payload_used: the payload's soft bits went to their block.
         stage_failed: None, or "header".
@@ -94,6 +80,8 @@ class FrameReport:
         evm_db: error vector magnitude of the known symbols after equalization, dB.
         noise_variance: estimate of N0.
         doppler_hz: the Doppler shift chosen for interpolation; None without a Wiener filter.
+        cfo_hz: carrier offset; None where the waveform knows none.
+        clock_ppm: offset of the sender's symbol clock, positive where it is slow; None likewise.
     """
 
     sample_index: int
@@ -106,6 +94,8 @@ class FrameReport:
     evm_db: float
     noise_variance: float
     doppler_hz: float | None
+    cfo_hz: float | None = None
+    clock_ppm: float | None = None
 
     @property
     def header_ok(self) -> bool:
@@ -120,6 +110,7 @@ class ReceiverStatistics:
     Attributes:
         samples: samples taken in.
         invalid_samples: of them NaN, infinite or above 1e15, replaced by 0.
+        false_alarms: detections in which a closer look found no preamble.
         frames_detected: preambles found outside of received frames.
         header_failures: of them without a readable header.
         frames_cut: with a good header, but cut by the end of the stream.
@@ -134,6 +125,7 @@ class ReceiverStatistics:
 
     samples: int = 0
     invalid_samples: int = 0
+    false_alarms: int = 0
     frames_detected: int = 0
     header_failures: int = 0
     frames_cut: int = 0
@@ -168,37 +160,8 @@ def failed_stage(events: Iterable[Event]) -> str | None:
     return "header" if any(isinstance(event, FrameReport) for event in reports) else "detection"
 
 
-def _usable_dopplers(config: ReceiverConfig) -> tuple[float, ...]:
-    """The Doppler grid in cycles per symbol, without the shifts too fast for the estimator."""
-    rate = config.symbol_rate_hz
-    if not 0 < rate < np.inf:
-        raise ValueError(f"the symbol rate must be positive and finite, not {rate}")
-    limit = _MAX_DOPPLER_PER_SPACING / config.frame_format.pilot_spacing
-    dopplers = tuple(hertz / rate for hertz in config.doppler_grid_hz)
-    usable = tuple(doppler for doppler in dopplers if doppler <= limit)
-    if not usable:
-        raise ValueError(
-            f"no Doppler shift of {config.doppler_grid_hz} Hz is at most {limit * rate:g} Hz, "
-            f"what pilots can follow at {rate:g} symbols a second"
-        )
-    return usable
-
-
-@lru_cache(maxsize=32)
-def _estimator(
-    frame_format: FrameFormat, data_symbols: int | None, dopplers: tuple[float, ...]
-) -> ChannelEstimator:
-    """Estimator of the header section (data_symbols None), or of the payload section."""
-    spacing = frame_format.pilot_spacing
-    if data_symbols is None:
-        geometry = frame_format.geometry(1)
-        return ChannelEstimator(geometry.header_known, geometry.header_data, dopplers, spacing)
-    geometry = frame_format.geometry(data_symbols)
-    return ChannelEstimator(geometry.payload_known, geometry.payload_data, dopplers, spacing)
-
-
 class Receiver:
-    """Finds, decodes and joins frames in a stream of samples at one sample per symbol."""
+    """Finds, decodes and joins frames in a stream of samples."""
 
     def __init__(self, config: ReceiverConfig | None = None) -> None:
         """Make a receiver at the start of a stream.
@@ -217,17 +180,18 @@ class Receiver:
         ):
             if value not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
-        self._dopplers = _usable_dopplers(self.config)
-        _estimator(self.config.frame_format, None, self._dopplers)
         self.statistics = ReceiverStatistics()
         self._start_stream()
 
     def _start_stream(self) -> None:
         config = self.config
-        self._samples = SampleBuffer()
-        self._gains = SampleBuffer() if config.csi == "perfect" else None
-        self._detector = PreambleDetector(
-            config.frame_format.preamble, config.false_alarm_probability
+        self._demodulator = config.waveform.demodulator(
+            DemodulatorConfig(
+                config.symbol_rate_hz,
+                config.csi,
+                config.doppler_grid_hz,
+                config.false_alarm_probability,
+            )
         )
         self._assembler = MessageAssembler(
             config.max_iterations,
@@ -238,6 +202,11 @@ class Receiver:
         self._detections: deque[Detection] = deque()
         self._header: FrameHeader | None = None  # of the first detection, once decoded
         self._frame_end = 0  # detections before it lie inside a received frame
+
+    @property
+    def samples_held(self) -> int:
+        """Samples in memory: those of frames not yet complete, and of the detector's window."""
+        return self._demodulator.held
 
     def process(self, samples: npt.ArrayLike, gains: npt.ArrayLike | None = None) -> list[Event]:
         """Take in the next samples.
@@ -259,15 +228,14 @@ class Receiver:
             received[bad] = 0
         self.statistics.samples += received.size
         known: ComplexArray | None = None
-        if self._gains is not None:
+        if self.config.csi == "perfect":
             known = np.asarray([] if gains is None else gains, dtype=np.complex64).reshape(-1)
             if known.size != received.size:
                 raise ValueError("csi='perfect' needs the channel gain of every sample")
         events: list[Event] = []
         for start in range(0, received.size, _SLICE):
-            self._samples.append(received[start : start + _SLICE])
-            if self._gains is not None and known is not None:
-                self._gains.append(known[start : start + _SLICE])
+            part = slice(start, start + _SLICE)
+            self._demodulator.append(received[part], None if known is None else known[part])
             events += self._advance(final=False)
         return events
 
@@ -284,126 +252,84 @@ class Receiver:
 
     def _advance(self, final: bool) -> list[Event]:
         """Handle all detections for which enough samples are there."""
-        self._detections.extend(self._detector.scan(self._samples, self._gains, final))
+        self._detections.extend(self._demodulator.scan(final))
         events: list[Event] = []
         while self._detections:
             detection = self._detections[0]
             if detection.index >= self._frame_end:
                 events += self._count(self._assembler.expire(detection.index))
                 frame_events = self._receive_frame(detection, final)
-                if not frame_events:
+                if frame_events is None:
                     break  # more samples are needed
                 events += frame_events
             self._detections.popleft()
         # Nothing before this sample is open any more, so silence up to here is real.
-        now = self._detections[0].index if self._detections else self._detector.decided
+        now = self._detections[0].index if self._detections else self._demodulator.decided
         events += self._count(self._assembler.expire(now))
-        for buffer in (self._samples, self._gains):
-            if buffer is not None:
-                buffer.discard(min(now, self._detector.needed))
+        self._demodulator.discard(now)
         return events
 
-    def _receive_frame(self, detection: Detection, final: bool) -> list[Event]:
-        """All stages of one frame; empty if it is not yet there completely."""
-        frame_format = self.config.frame_format
-        start = detection.index
+    def _receive_frame(self, detection: Detection, final: bool) -> list[Event] | None:
+        """All stages of one frame; None if it is not yet there completely."""
+        front = self._demodulator
         if self._header is None:
-            if self._samples.end < start + frame_format.header_end:
-                if not final:
-                    return []
-                return [self._header_failure(detection, _CUT, None)]
-            estimate = self._estimate_header(start)
+            if front.end < front.header_end(detection):
+                return [self._header_failure(detection, _CUT, None)] if final else None
+            reception = front.header(detection)
+            if reception is None:
+                self.statistics.false_alarms += 1
+                return []
             try:
-                header = self._decode_header(start, estimate)
+                header = self._decode_header(reception)
                 MessageLayout.from_header(header)
             except HeaderError as error:
-                return [self._header_failure(detection, str(error), estimate)]
+                return [self._header_failure(detection, str(error), reception)]
             self._header = header
 
         header = self._header
-        end = start + frame_format.frame_length(header.data_symbols)
-        if self._samples.end < end and not final:
-            return []
+        end = front.frame_end(detection, header)
+        if front.end < end and not final:
+            return None
         self._header = None
         self.statistics.frames_detected += 1
-        if self._samples.end < end:
+        if front.end < end:
             self.statistics.frames_cut += 1
-            estimate = self._estimate_header(start)
-            return [self._report(detection, header, False, _CUT, estimate)]
+            return [self._report(detection, header, False, _CUT, front.header(detection))]
 
         layout = MessageLayout.from_header(header)
-        estimate = self._estimate_payload(start, header)
-        places = frame_format.geometry(header.data_symbols).payload_data
+        reception = front.payload(detection, header)
         llr = layout.mcs.modulation.demap(
-            self._samples.view(start, end)[places],
-            estimate.effective_noise_variance,
-            estimate.gain,
+            reception.symbols,
+            reception.channel.effective_noise_variance,
+            reception.channel.gain,
             self.config.demapper,
         )
-        self._frame_end = end
+        # The next frame may begin where this one's symbols end; the detector errs by a symbol.
+        waveform = self.config.waveform
+        symbols = waveform.frame_symbols(header.data_symbols) - 2
+        self._frame_end = detection.index + waveform.samples_per_symbol * symbols
         self.statistics.frames_received += 1
-        decided = self._assembler.add_frame(header, layout, llr, estimate, (start, end))
-        return [self._report(detection, header, True, None, estimate), *self._count(decided)]
+        span = (detection.index, end)
+        decided = self._assembler.add_frame(header, layout, llr, reception.channel, span)
+        return [self._report(detection, header, True, None, reception), *self._count(decided)]
 
-    def _estimate_header(self, start: int) -> ChannelEstimate:
-        """Channel over the header section of the frame at `start`."""
-        geometry = self.config.frame_format.geometry(1)
-        symbols = np.concatenate(
-            [self.config.frame_format.preamble, geometry.pilots[: geometry.header_pilots.size]]
-        )
-        return self._estimate(start, None, geometry.header_known, symbols, geometry.header_data)
-
-    def _decode_header(self, start: int, estimate: ChannelEstimate) -> FrameHeader:
-        frame_format = self.config.frame_format
-        section = self._samples.view(start, start + frame_format.header_end)
+    @staticmethod
+    def _decode_header(reception: Reception) -> FrameHeader:
         return decode_header(
             HEADER_MODULATION.demap(
-                section[frame_format.geometry(1).header_data],
-                estimate.effective_noise_variance,
-                estimate.gain,
+                reception.symbols,
+                reception.channel.effective_noise_variance,
+                reception.channel.gain,
             )
         )
 
-    def _estimate_payload(self, start: int, header: FrameHeader) -> ChannelEstimate:
-        """Channel over the payload of the frame at `start`, the header's symbols now known."""
-        frame_format = self.config.frame_format
-        geometry = frame_format.geometry(header.data_symbols)
-        template = np.empty(geometry.length, dtype=np.complex64)
-        template[: frame_format.preamble_length] = frame_format.preamble
-        template[geometry.header_data] = encode_header(header)
-        template[geometry.header_pilots] = geometry.pilots[: geometry.header_pilots.size]
-        template[geometry.payload_pilots] = geometry.pilots[geometry.header_pilots.size :]
-        known = geometry.payload_known
-        return self._estimate(
-            start, header.data_symbols, known, template[known], geometry.payload_data
-        )
-
-    def _estimate(
-        self,
-        start: int,
-        data_symbols: int | None,
-        known: npt.NDArray[np.int64],
-        symbols: ComplexArray,
-        wanted: npt.NDArray[np.int64],
-    ) -> ChannelEstimate:
-        """Channel at the `wanted` places of the frame at `start`, from its `known` symbols."""
-        stop = start + int(max(known[-1], wanted[-1])) + 1
-        least_squares = self._samples.view(start, stop)[known] * np.conj(symbols)
-        if self._gains is not None:
-            gains = self._gains.view(start, stop)
-            return known_channel(least_squares, gains[known], gains[wanted])
-        estimator = _estimator(self.config.frame_format, data_symbols, self._dopplers)
-        if self.config.csi == "least_squares":
-            return estimator.linear(least_squares)
-        return estimator.wiener(least_squares)
-
     def _header_failure(
-        self, detection: Detection, reason: str, estimate: ChannelEstimate | None
+        self, detection: Detection, reason: str, reception: Reception | None
     ) -> FrameReport:
         self.statistics.frames_detected += 1
         self.statistics.header_failures += 1
         self._assembler.header_failed()
-        return self._report(detection, None, False, reason, estimate)
+        return self._report(detection, None, False, reason, reception)
 
     def _report(
         self,
@@ -411,9 +337,13 @@ class Receiver:
         header: FrameHeader | None,
         payload_used: bool,
         failure: str | None,
-        estimate: ChannelEstimate | None,
+        reception: Reception | None,
     ) -> FrameReport:
-        doppler = None if estimate is None else estimate.doppler
+        channel = None if reception is None else reception.channel
+        doppler = None if channel is None else channel.doppler
+        sample_rate = self.config.symbol_rate_hz * self.config.waveform.samples_per_symbol
+        carrier = None if reception is None else reception.carrier
+        clock = None if reception is None else reception.clock
         return FrameReport(
             sample_index=detection.index,
             detection_metric=detection.metric,
@@ -421,10 +351,12 @@ class Receiver:
             payload_used=payload_used,
             stage_failed="header" if header is None else None,
             failure=failure,
-            snr_db=np.nan if estimate is None else estimate.snr_db,
-            evm_db=np.nan if estimate is None else float(20 * np.log10(estimate.evm)),
-            noise_variance=np.nan if estimate is None else estimate.noise_variance,
+            snr_db=np.nan if channel is None else channel.snr_db,
+            evm_db=np.nan if channel is None else float(20 * np.log10(channel.evm)),
+            noise_variance=np.nan if channel is None else channel.noise_variance,
             doppler_hz=None if doppler is None else doppler * self.config.symbol_rate_hz,
+            cfo_hz=None if carrier is None else carrier * sample_rate,
+            clock_ppm=None if clock is None else 1e6 * clock,
         )
 
     def _count(self, decided: list[BlockReceived | MessageReceived]) -> list[Event]:

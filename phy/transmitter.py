@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from phy.frame import ComplexArray, FrameFormat, build_frame
+from phy.frame import ComplexArray
 from phy.mcs import ModulationCodingScheme, get_mcs
 from phy.message import MessageLayout, block_codec, cut_message, plan_message
+from phy.symbol_spaced import SymbolSpaced
+from phy.waveform import Waveform
 
 
 @dataclass(frozen=True)
@@ -18,17 +20,17 @@ class TransmitterConfig:
         mcs: name of the modulation-and-coding scheme; see :func:`phy.mcs.mcs_names`.
         depth: most frames per transport block, the depth of the interleaver.
         max_data_symbols: most data symbols per frame.
-        frame_format: preamble and pilots; the receiver needs the same.
+        waveform: how frames become samples; the receiver needs the same.
     """
 
     mcs: str = "qpsk-1/2"
     depth: int = 16
     max_data_symbols: int = 8192
-    frame_format: FrameFormat = field(default_factory=FrameFormat)
+    waveform: Waveform = field(default_factory=SymbolSpaced)
 
 
 class Transmitter:
-    """Turns messages into frames at one sample per symbol."""
+    """Turns messages into frames of samples."""
 
     def __init__(self, config: TransmitterConfig | None = None) -> None:
         """Make a transmitter.
@@ -41,6 +43,7 @@ class Transmitter:
         """
         self.config = config or TransmitterConfig()
         self.mcs: ModulationCodingScheme = get_mcs(self.config.mcs)
+        self._modulator = self.config.waveform.modulator()
         self.layout(0)
 
     def layout(self, message_bytes: int) -> MessageLayout:
@@ -53,10 +56,10 @@ class Transmitter:
         return plan_message(message_bytes, self.mcs, config.depth, config.max_data_symbols)
 
     def channel_uses(self, message_bytes: int) -> int:
-        """Symbols on the air for a message of this length, all overhead included."""
+        """Channel symbols for a message of this length, all overhead included."""
         layout = self.layout(message_bytes)
         frames = layout.block_count * layout.frame_count
-        return frames * self.config.frame_format.frame_length(layout.data_symbols)
+        return frames * self.config.waveform.frame_symbols(layout.data_symbols)
 
     def send(self, message: bytes, message_id: int = 0) -> Iterator[ComplexArray]:
         """Frames of a message, back to back, in the order of sending.
@@ -66,8 +69,9 @@ class Transmitter:
             message_id: 0 ... 65535, returned by the receiver.
 
         Yields:
-            One frame at a time, (frame_length,) complex64 of unit mean energy. Chunks may be joined
-            or cut anywhere before they are sent.
+            The samples of one frame at a time, complex64 of unit mean power. Chunks may be joined
+            or cut anywhere before they are sent. After the last frame :meth:`flush` gives what is
+            still under way in the pulse-shaping filter.
 
         Raises:
             MessageLengthError: the message is too long for the rate and depth.
@@ -85,4 +89,8 @@ class Transmitter:
             for frame_index, bits in enumerate(codec.encode(payload, message_id, block_index)):
                 header = layout.header(message_id, block_index, frame_index)
                 symbols = self.mcs.modulation.map(bits)
-                yield build_frame(self.config.frame_format, header, symbols)
+                yield self._modulator.frame(header, symbols)
+
+    def flush(self) -> ComplexArray:
+        """The end of the last pulses of what was sent, to be called before a silence."""
+        return self._modulator.flush()

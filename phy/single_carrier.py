@@ -1,0 +1,244 @@
+"""Single carrier: root-raised-cosine pulses, synchronized from preamble, header and pilots.
+
+The receiver works frame by frame on the samples as they came: the detector gives time and carrier
+offset roughly, the preamble gives them well enough for the header, and with the header decoded all
+known symbols of the frame give carrier, clock and start once more. Only then are the symbols taken,
+each at its own instant, so that there is no loop that could wander off, and nothing is carried over
+from one frame to the next: a frame is received in the same way wherever it stands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from phy.detection import Chirps, Detection, PreambleDetector, SampleBuffer, detection_threshold
+from phy.frame import FrameFormat, FrameHeader, build_frame, header_template, payload_template
+from phy.preamble import down_chirp, up_chirp
+from phy.pulse_shaping import Pulse, PulseShaper
+from phy.section_estimation import section_estimator
+from phy.synchronization import (
+    LARGEST_CLOCK_OFFSET,
+    Synchronization,
+    acquire,
+    refine,
+    symbols_at,
+    timing_correction,
+)
+from phy.waveform import ComplexArray, DemodulatorConfig, Reception
+
+_GUARD = 2  # symbols around a frame, for what the detector may err in time
+
+
+@dataclass(frozen=True)
+class SingleCarrier:
+    """Root-raised-cosine pulses on one carrier.
+
+    Attributes:
+        samples_per_symbol: M, at least 2.
+        rolloff: excess bandwidth, 0.05 to 1.
+        carrier_reach: largest carrier offset to be found, in cycles per sample; 0.1 is 0.63 rad per
+            sample, two oscillators of 20 ppm at 2.4 GHz and 1 Msample/s.
+        frame_format: preamble and pilots.
+
+    Raises:
+        ValueError: a parameter out of range; the signal's band, shifted by the largest carrier
+            offset, must fit into the sample rate.
+    """
+
+    samples_per_symbol: int = 2
+    rolloff: float = 0.25
+    carrier_reach: float = 0.1
+    frame_format: FrameFormat = field(default_factory=FrameFormat)
+
+    def __post_init__(self) -> None:
+        room = 0.5 - (1 + self.pulse.rolloff) / (2 * self.samples_per_symbol)
+        if not 0 <= self.carrier_reach <= room:
+            raise ValueError(
+                f"carrier offsets must be 0 to {room:.3f} cycles per sample, what the band leaves "
+                f"at {self.samples_per_symbol} samples per symbol, not {self.carrier_reach}"
+            )
+
+    @property
+    def pulse(self) -> Pulse:
+        """The transmit pulse, which is the receive filter too."""
+        return Pulse(self.samples_per_symbol, self.rolloff)
+
+    def frame_symbols(self, data_symbols: int) -> int:
+        """Channel symbols of a frame."""
+        return self.frame_format.frame_length(data_symbols)
+
+    def modulator(self) -> SingleCarrierModulator:
+        """The sending end."""
+        return SingleCarrierModulator(self)
+
+    def demodulator(self, config: DemodulatorConfig) -> SingleCarrierDemodulator:
+        """The receiving end.
+
+        Raises:
+            ValueError: perfect channel knowledge, which no synchronization could use.
+        """
+        return SingleCarrierDemodulator(self, config)
+
+    def chirps(self) -> Chirps:
+        """The preamble as the detector sees it."""
+        length = self.frame_format.chirp_length
+        return Chirps(
+            up=self.pulse.shape(up_chirp(length)),
+            down=self.pulse.shape(down_chirp(length)),
+            separation=length * self.samples_per_symbol,
+            lead=self.pulse.reach,
+            samples_per_symbol=self.samples_per_symbol,
+            reach=self.carrier_reach,
+        )
+
+
+class SingleCarrierModulator:
+    """Frames to samples; frames sent one after the other overlap by their pulses' tails only."""
+
+    def __init__(self, waveform: SingleCarrier) -> None:
+        self._format = waveform.frame_format
+        self._shaper = PulseShaper(waveform.pulse)
+
+    def frame(self, header: FrameHeader, payload: ComplexArray) -> ComplexArray:
+        """The next M samples per symbol of the stream."""
+        return self._shaper.process(build_frame(self._format, header, payload))
+
+    def flush(self) -> ComplexArray:
+        """The tails of the last pulses."""
+        return self._shaper.flush()
+
+
+class SingleCarrierDemodulator:
+    """Finds, synchronizes and matched-filters the frames of a stream of samples."""
+
+    def __init__(self, waveform: SingleCarrier, config: DemodulatorConfig) -> None:
+        if config.csi == "perfect":
+            raise ValueError(
+                "csi 'perfect' needs the symbol-spaced waveform: the single carrier is "
+                "synchronized from its pilots"
+            )
+        self._waveform = waveform
+        self._format = waveform.frame_format
+        self._pulse = waveform.pulse
+        self._csi = config.csi
+        self._dopplers = config.dopplers(self._format.pilot_spacing)
+        self._samples = SampleBuffer()
+        self._detector = PreambleDetector(waveform.chirps(), config.false_alarm_probability)
+        # The preamble's symbols after the matched filter are as many dimensions of white noise;
+        # time and carrier have been chosen among some hundred values.
+        self._least_metric = detection_threshold(100, config.false_alarm_probability)
+        self._sync: tuple[int, Synchronization] | None = None  # of the detection with this index
+        section_estimator(self._format, None, self._dopplers)
+
+    @property
+    def end(self) -> int:
+        """Samples that have arrived."""
+        return self._samples.end
+
+    @property
+    def held(self) -> int:
+        """Samples in memory."""
+        return self._samples.end - self._samples.start
+
+    @property
+    def decided(self) -> int:
+        """Later detections have at least this index."""
+        return self._detector.decided
+
+    def append(self, samples: ComplexArray, gains: ComplexArray | None) -> None:
+        """Takes in samples; gains are of no use here."""
+        self._samples.append(samples)
+
+    def scan(self, final: bool) -> list[Detection]:
+        """New detections."""
+        return self._detector.scan(self._samples, None, final)
+
+    def discard(self, before: int) -> None:
+        """Forgets samples, but for the first pulses' rise."""
+        self._samples.discard(min(before - self._margin, self._detector.needed))
+
+    @property
+    def _margin(self) -> int:
+        """Samples that are looked at before and after a frame's symbols."""
+        return self._pulse.reach + _GUARD * self._waveform.samples_per_symbol
+
+    def _span(self, symbols: int) -> int:
+        """Samples from a frame's first symbol to the end of its pulses, on the slowest clock."""
+        spacing = self._waveform.samples_per_symbol * (1 + LARGEST_CLOCK_OFFSET)
+        return int(np.ceil(symbols * spacing)) + self._margin
+
+    def header_end(self, detection: Detection) -> int:
+        """Where the header section's last pulse ends."""
+        return detection.index + self._span(self._format.header_end)
+
+    def frame_end(self, detection: Detection, header: FrameHeader) -> int:
+        """Where the frame's last pulse ends."""
+        return detection.index + self._span(self._format.frame_length(header.data_symbols))
+
+    def _view(self, detection: Detection, symbols: int) -> tuple[ComplexArray, int]:
+        """The samples of the first symbols of a frame, and where they begin."""
+        first = max(detection.index - self._margin, self._samples.start)
+        stop = min(detection.index + self._span(symbols), self._samples.end)
+        return self._samples.view(first, stop), first
+
+    def header(self, detection: Detection) -> Reception | None:
+        """The header's symbols, synchronized by the preamble."""
+        samples, first = self._view(detection, self._format.header_end)
+        preamble = self._format.preamble
+        guess = Synchronization(detection.start - first, detection.carrier)
+        start = samples[: int(guess.start) + self._span(preamble.size)]
+        sync = acquire(start, self._pulse, preamble, guess)
+        if sync.metric < self._least_metric:
+            return None
+        self._sync = detection.index, replace(sync, start=sync.start + first)
+        geometry = self._format.geometry(1)
+        return self._section(
+            samples, sync, None, geometry.header_known, header_template(self._format),
+            geometry.header_data,
+        )  # fmt: skip
+
+    def payload(self, detection: Detection, header: FrameHeader) -> Reception:
+        """The payload's symbols, synchronized by all that is known of the frame."""
+        assert self._sync is not None
+        index, coarse = self._sync
+        assert index == detection.index
+        geometry = self._format.geometry(header.data_symbols)
+        samples, first = self._view(detection, geometry.length)
+        known, symbols = geometry.payload_known, payload_template(self._format, header)
+        sync = refine(
+            samples, self._pulse, known, symbols, replace(coarse, start=coarse.start - first)
+        )
+        first_look = self._section(
+            samples, sync, header.data_symbols, known, symbols, geometry.payload_data
+        )
+        decided = header.mcs.modulation.decide(first_look.symbols / first_look.channel.gain)
+        sync = timing_correction(
+            self._pulse,
+            sync,
+            samples,
+            geometry.payload_data,
+            (decided * first_look.channel.gain).astype(np.complex64),
+        )
+        return self._section(
+            samples, sync, header.data_symbols, known, symbols, geometry.payload_data
+        )
+
+    def _section(
+        self,
+        samples: ComplexArray,
+        sync: Synchronization,
+        data_symbols: int | None,
+        known: npt.NDArray[np.int64],
+        values: ComplexArray,
+        wanted: npt.NDArray[np.int64],
+    ) -> Reception:
+        """Symbols and channel at the `wanted` places, from the `known` ones."""
+        places = np.arange(int(max(known[-1], wanted[-1])) + 1)
+        symbols = symbols_at(samples, self._pulse, sync, places)
+        least_squares = symbols[known] * np.conj(values)
+        estimator = section_estimator(self._format, data_symbols, self._dopplers)
+        estimate = estimator.linear if self._csi == "least_squares" else estimator.wiener
+        return Reception(symbols[wanted], estimate(least_squares), sync.carrier, sync.clock)
