@@ -21,10 +21,10 @@ from phy.pulse_shaping import Pulse, PulseShaper
 from phy.section_estimation import section_estimator
 from phy.synchronization import (
     LARGEST_CLOCK_OFFSET,
+    Baseband,
     Synchronization,
     acquire,
     refine,
-    symbols_at,
     timing_correction,
 )
 from phy.waveform import ComplexArray, DemodulatorConfig, Reception
@@ -196,9 +196,13 @@ class SingleCarrierDemodulator:
         self._sync = detection.index, replace(sync, start=sync.start + first)
         geometry = self._format.geometry(1)
         return self._section(
-            samples, sync, None, geometry.header_known, header_template(self._format),
+            Baseband.of(samples, sync.carrier, self._pulse),
+            sync,
+            None,
+            geometry.header_known,
+            header_template(self._format),
             geometry.header_data,
-        )  # fmt: skip
+        )
 
     def payload(self, detection: Detection, header: FrameHeader) -> Reception:
         """The payload's symbols, synchronized by all that is known of the frame."""
@@ -208,27 +212,18 @@ class SingleCarrierDemodulator:
         geometry = self._format.geometry(header.data_symbols)
         samples, first = self._view(detection, geometry.length)
         known, symbols = geometry.payload_known, payload_template(self._format, header)
-        sync = refine(
-            samples, self._pulse, known, symbols, replace(coarse, start=coarse.start - first)
-        )
-        first_look = self._section(
-            samples, sync, header.data_symbols, known, symbols, geometry.payload_data
-        )
-        decided = header.mcs.modulation.decide(first_look.symbols / first_look.channel.gain)
-        sync = timing_correction(
-            self._pulse,
-            sync,
-            samples,
-            geometry.payload_data,
-            (decided * first_look.channel.gain).astype(np.complex64),
-        )
-        return self._section(
-            samples, sync, header.data_symbols, known, symbols, geometry.payload_data
-        )
+        base = Baseband.of(samples, coarse.carrier, self._pulse)
+        sync = refine(base, known, symbols, replace(coarse, start=coarse.start - first))
+        section = header.data_symbols, known, symbols, geometry.payload_data
+        first_look = self._section(base, sync, *section)
+        gain = first_look.channel.gain
+        expected = gain * header.mcs.modulation.decide(first_look.symbols / gain)
+        sync = timing_correction(base, sync, geometry.payload_data, expected)
+        return self._section(base, sync, *section)
 
     def _section(
         self,
-        samples: ComplexArray,
+        base: Baseband,
         sync: Synchronization,
         data_symbols: int | None,
         known: npt.NDArray[np.int64],
@@ -237,7 +232,7 @@ class SingleCarrierDemodulator:
     ) -> Reception:
         """Symbols and channel at the `wanted` places, from the `known` ones."""
         places = np.arange(int(max(known[-1], wanted[-1])) + 1)
-        symbols = symbols_at(samples, self._pulse, sync, places)
+        symbols = base.symbols(sync, places)
         least_squares = symbols[known] * np.conj(values)
         estimator = section_estimator(self._format, data_symbols, self._dopplers)
         estimate = estimator.linear if self._csi == "least_squares" else estimator.wiener

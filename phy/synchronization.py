@@ -44,7 +44,8 @@ _COARSE_OFFSETS = np.linspace(-0.75, 0.75, 7)  # symbols around the detector's g
 _FINE_OFFSETS = np.linspace(-0.1, 0.1, 3)
 LARGEST_CLOCK_OFFSET = 100e-6
 """Largest clock offset that is looked for, relative: two oscillators of 50 ppm."""
-_CLOCK_GRID = np.linspace(-LARGEST_CLOCK_OFFSET, LARGEST_CLOCK_OFFSET, 17)
+_CLOCK_GRID = np.linspace(-LARGEST_CLOCK_OFFSET, LARGEST_CLOCK_OFFSET, 13)
+_CELL = 64  # symbols joined for the fine measurement of the carrier
 _SLOPE_STEP = 0.05  # symbols to either side, where slopes are measured
 # Start (in symbols) and clock are then moved to the summit of a paraboloid.
 _START_STEP, _CLOCK_STEP = 0.04, 6e-6
@@ -78,30 +79,59 @@ class Synchronization:
         return self.start + spacing * places.astype(np.float64)
 
 
-def symbols_at(
-    samples: ComplexArray, pulse: Pulse, sync: Synchronization, places: IntArray
-) -> ComplexArray:
-    """Matched-filtered, derotated symbols at some places of a frame.
+@dataclass(frozen=True)
+class Baseband:
+    """Samples turned back by a carrier offset, and the pulse that is in them.
 
-    Arguments:
-        samples: (n,) complex64, derotated by nobody yet.
+    Attributes:
+        samples: (n,) complex64, derotated.
+        carrier: by how much, cycles per sample; the phase is that of the first sample.
         pulse: the transmitter's.
-        sync: of the frame, relative to the first sample.
-        places: (k,) indices of symbols, ascending.
-
-    Returns:
-        (k,) complex64.
     """
-    return pulse.matched(
-        derotated(samples, sync.carrier), sync.instants(places, pulse.samples_per_symbol)
-    )
+
+    samples: ComplexArray
+    carrier: float
+    pulse: Pulse
+
+    @classmethod
+    def of(cls, samples: ComplexArray, carrier: float, pulse: Pulse) -> Baseband:
+        """Derotates (n,) samples by a carrier offset."""
+        turned = np.empty(samples.size, dtype=np.complex64)
+        _derotate(samples, carrier, turned)
+        return cls(turned, carrier, pulse)
+
+    def symbols(self, sync: Synchronization, places: IntArray, late: float = 0.0) -> ComplexArray:
+        """The matched filter's output at some places of a frame.
+
+        A carrier that differs a little from the one taken out (by much less than a cycle per pulse)
+        is taken out of the symbols.
+
+        Arguments:
+            sync: of the frame, relative to the first sample.
+            places: (k,) indices of symbols, ascending.
+            late: symbols by which to look too late.
+
+        Returns:
+            (k,) complex64.
+        """
+        M = self.pulse.samples_per_symbol
+        instants = sync.instants(places, M)
+        found = self.pulse.matched(self.samples, instants + M * late)
+        if sync.carrier != self.carrier:
+            turn = -2j * np.pi * (sync.carrier - self.carrier)
+            found *= np.exp(turn * instants).astype(np.complex64)
+        return found
 
 
-def derotated(samples: ComplexArray, carrier: float) -> ComplexArray:
-    """The samples without a carrier offset (cycles per sample), phase 0 at the first one."""
-    # Phases in float64: over 10^5 samples float32 would lose them.
-    phase = np.exp(-2j * np.pi * carrier * np.arange(samples.size))
-    return (samples * phase).astype(np.complex64)
+@numba.njit(cache=True, nogil=True)
+def _derotate(samples: ComplexArray, carrier: float, out: ComplexArray) -> None:  # pragma: no cover
+    """``out[n] = samples[n] exp(-2 pi j carrier n)``, by a phasor that is renewed now and then."""
+    step = np.exp(-2j * np.pi * carrier)
+    for first in range(0, samples.size, 64):
+        phasor = np.exp(-2j * np.pi * ((carrier * first) % 1.0))
+        for n in range(first, min(first + 64, samples.size)):
+            out[n] = samples[n] * np.complex64(phasor)
+            phasor *= step
 
 
 def _vertex(values: npt.NDArray[np.float64], best: int) -> float:
@@ -141,10 +171,10 @@ def acquire(
     places = np.arange(preamble.size)
     sync = guess
     for offsets in (_COARSE_OFFSETS, _FINE_OFFSETS):
-        base = derotated(samples, sync.carrier)
+        base = Baseband.of(samples, sync.carrier, pulse)
         heights, lines, energies = np.empty((3, offsets.size))
         for i, offset in enumerate(offsets):
-            y = pulse.matched(base, sync.start + M * (offset + places))
+            y = base.symbols(sync, places, float(offset))
             lines[i], heights[i] = _spectral_peak(y * np.conj(preamble), 4 / preamble.size)
             energies[i] = np.vdot(y, y).real
         best = int(np.argmax(heights))
@@ -159,17 +189,12 @@ def acquire(
 
 
 def refine(
-    samples: ComplexArray,
-    pulse: Pulse,
-    known: IntArray,
-    symbols: ComplexArray,
-    sync: Synchronization,
+    base: Baseband, known: IntArray, symbols: ComplexArray, sync: Synchronization
 ) -> Synchronization:
     """Carrier, clock and start from all known symbols of a frame.
 
     Arguments:
-        samples: (n,) complex64 that hold the frame.
-        pulse: the transmitter's.
+        base: samples that hold the frame, derotated by about its carrier offset.
         known: (k,) ascending places of known symbols.
         symbols: (k,) their values, of unit modulus.
         sync: what :func:`acquire` found.
@@ -177,26 +202,20 @@ def refine(
     Returns:
         The refined values.
     """
-    M = pulse.samples_per_symbol
-    base = derotated(samples, sync.carrier)
+    pulse, M = base.pulse, base.pulse.samples_per_symbol
+    sync = replace(sync, carrier=sync.carrier + _line(base, known, symbols, sync) / M)
+    turn = 2j * np.pi * (sync.carrier - base.carrier) * M
+    turned = (symbols * np.exp(turn * known)).astype(np.complex64)
     segment = known // _SEGMENT
     starts = np.flatnonzero(np.diff(segment, prepend=-1, append=segment[-1] + 1))
 
-    def matched(start: float, clock: float) -> ComplexArray:
-        product: ComplexArray = pulse.matched(
-            base, start + M * (1 + clock) * known.astype(np.float64)
-        )
-        product *= np.conj(symbols)
-        return product
+    def energy(start: float, clock: float, first: int = 0) -> float:
+        instants = Synchronization(start, 0.0, clock).instants(known, M)
+        return float(_segment_energy(base.samples, instants, pulse.table, turned, starts[first:]))
 
-    line = _line(matched(sync.start, 0.0), known)
-    turned = (symbols * np.exp(2j * np.pi * line * known)).astype(np.complex64)
-
-    def energy(start: float, clock: float) -> float:
-        instants = start + M * (1 + clock) * known.astype(np.float64)
-        return float(_segment_energy(base, instants, pulse.table, turned, starts))
-
-    energies = np.array([energy(sync.start, clock) for clock in _CLOCK_GRID])
+    # In the header the clock's offset hardly shows: the grid is searched in the rest of the frame.
+    rest = min(int(np.searchsorted(known[starts[:-1]], _SEGMENT * 4)), starts.size - 2)
+    energies = np.array([energy(sync.start, clock, rest) for clock in _CLOCK_GRID])
     best = int(np.argmax(energies))
     step = float(_CLOCK_GRID[1] - _CLOCK_GRID[0])
     clock = float(_CLOCK_GRID[best]) + step * _vertex(energies, best)
@@ -208,8 +227,8 @@ def refine(
         by_start, by_clock = _summit(energies)
         start += M * _START_STEP * by_start
         clock += _CLOCK_STEP * by_clock
-    line = _line(matched(start, clock), known)
-    return replace(sync, start=start, clock=clock, carrier=sync.carrier + line / M)
+    sync = replace(sync, start=start, clock=clock)
+    return replace(sync, carrier=sync.carrier + _line(base, known, symbols, sync) / M)
 
 
 def _summit(energies: npt.NDArray[np.float64]) -> tuple[float, float]:
@@ -256,11 +275,7 @@ def _segment_energy(
 
 
 def timing_correction(
-    pulse: Pulse,
-    sync: Synchronization,
-    samples: ComplexArray,
-    places: IntArray,
-    expected: ComplexArray,
+    base: Baseband, sync: Synchronization, places: IntArray, expected: ComplexArray
 ) -> Synchronization:
     r"""Start and clock from decided symbols: one Gauss-Newton step of the least-squares fit.
 
@@ -270,23 +285,20 @@ def timing_correction(
     :math:`|s_k|^2 h''(0)\, \delta_k`; the error is fitted as a line over the frame.
 
     Arguments:
-        pulse: the transmitter's.
+        base: samples that hold the frame, derotated by about its carrier offset.
         sync: of the frame, as it is.
-        samples: (n,) complex64 that hold the frame.
         places: (k,) ascending indices of symbols.
         expected: (k,) complex64, channel gain times decided symbol.
 
     Returns:
         The corrected values.
     """
-    M = pulse.samples_per_symbol
-    base = derotated(samples, sync.carrier)
-    instants = sync.instants(places, M)
-    after = pulse.matched(base, instants + _SLOPE_STEP * M)
-    before = pulse.matched(base, instants - _SLOPE_STEP * M)
+    M = base.pulse.samples_per_symbol
+    after = base.symbols(sync, places, _SLOPE_STEP)
+    before = base.symbols(sync, places, -_SLOPE_STEP)
     slope = np.real((after - before) * np.conj(expected)).astype(np.float64) / (2 * _SLOPE_STEP)
     # White noise passes the matched filter, so every symbol counts by its energy.
-    curvature = pulse.curvature * np.abs(expected).astype(np.float64) ** 2
+    curvature = base.pulse.curvature * np.abs(expected).astype(np.float64) ** 2
     k = places.astype(np.float64)
     matrix = np.array(
         [[curvature.sum(), curvature @ k], [curvature @ k, curvature @ (k * k)]], dtype=np.float64
@@ -295,13 +307,16 @@ def timing_correction(
     return replace(sync, start=sync.start - M * float(late), clock=sync.clock - float(slow))
 
 
-def _line(z: ComplexArray, known: IntArray) -> float:
-    """Residual carrier in cycles per symbol: the strongest line among samples at known places."""
+def _line(base: Baseband, known: IntArray, symbols: ComplexArray, sync: Synchronization) -> float:
+    """Residual carrier in cycles per symbol: the strongest line among the known symbols."""
+    z = base.symbols(sync, known) * np.conj(symbols)
     # The densely known beginning gives the neighbourhood, the whole frame the fine value.
-    spread = np.zeros(int(known[-1]) + 1, dtype=np.complex64)
-    spread[known] = z
     dense = int(np.argmax(np.diff(known, append=known[-1] + 2) > 1)) + 1
-    coarse, _ = _spectral_peak(spread[: known[dense - 1] + 1], 0.02)
-    turned = spread * np.exp(-2j * np.pi * coarse * np.arange(spread.size))
-    fine, _ = _spectral_peak(turned, 1.0 / max(dense, 2))
-    return coarse + fine
+    coarse, _ = _spectral_peak(z[:dense], 0.02)
+    z *= np.exp(-2j * np.pi * coarse * known).astype(np.complex64)
+    # What is left turns by a small part of a cycle in a few pilots, which may be joined.
+    cells = known // _CELL
+    spread = np.zeros(int(cells[-1]) + 1, dtype=np.complex64)
+    np.add.at(spread, cells, z)
+    fine, _ = _spectral_peak(spread, _CELL / max(dense, _CELL))
+    return coarse + fine / _CELL

@@ -9,7 +9,7 @@ from phy.message import MessageReceived
 from phy.pulse_shaping import SPAN, Pulse, root_raised_cosine
 from phy.receiver import FrameReport, Receiver, ReceiverConfig
 from phy.single_carrier import SingleCarrier
-from phy.synchronization import Synchronization, acquire, refine, symbols_at, timing_correction
+from phy.synchronization import Baseband, Synchronization, acquire, refine, timing_correction
 from phy.transmitter import Transmitter, TransmitterConfig
 
 WAVEFORM = SingleCarrier()
@@ -132,14 +132,15 @@ def test_synchronization_against_the_definition_of_the_signal(clock_ppm):
     assert first.metric > 200
 
     known = np.concatenate([np.arange(1100), np.arange(1131, 9000, 32)])
-    second = refine(samples, pulse, known, symbols[known].astype(np.complex64), first)
+    base = Baseband.of(samples, first.carrier, pulse)
+    second = refine(base, known, symbols[known].astype(np.complex64), first)
     assert second.clock == pytest.approx(clock, abs=25e-6)
     assert second.carrier == pytest.approx(carrier, abs=3e-7)
 
     places = np.arange(9000)
-    seen = symbols_at(samples, pulse, second, places)
+    seen = base.symbols(second, places)
     expected = symbols * np.exp(1j * np.angle(np.vdot(symbols, seen)))
-    third = timing_correction(pulse, second, samples, places, expected.astype(np.complex64))
+    third = timing_correction(base, second, places, expected.astype(np.complex64))
     assert third.start == pytest.approx(start, abs=0.04)
     assert third.clock == pytest.approx(clock, abs=2e-6)
 
