@@ -30,10 +30,9 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-ComplexArray = npt.NDArray[np.complex64]
-Seed = int | np.random.SeedSequence
+from phy.random_process import BLOCK, BlockQueue, Seed, child_seed, complex_gaussian
 
-_BLOCK = 4096  # samples drawn at a time
+ComplexArray = npt.NDArray[np.complex64]
 
 
 class ChannelOutput(NamedTuple):
@@ -48,15 +47,10 @@ class ChannelOutput(NamedTuple):
     gains: ComplexArray
 
 
-def _complex_gaussian(rng: np.random.Generator, count: int) -> npt.NDArray[np.complex128]:
-    """(count,) circular Gaussian values of unit variance."""
-    return rng.standard_normal(2 * count).view(np.complex128) * np.sqrt(0.5)
-
-
 def unit_gain() -> Iterator[ComplexArray]:
     """No fading: h = 1. Yields blocks of gains, endlessly."""
     while True:
-        yield np.ones(_BLOCK, dtype=np.complex64)
+        yield np.ones(BLOCK, dtype=np.complex64)
 
 
 def block_fading(block_length: int, rng: np.random.Generator) -> Iterator[ComplexArray]:
@@ -79,11 +73,11 @@ def block_fading(block_length: int, rng: np.random.Generator) -> Iterator[Comple
 
 def _block_gains(block_length: int, rng: np.random.Generator) -> Iterator[ComplexArray]:
     """Gains of short blocks several at a time, of a long block piece by piece."""
-    blocks = max(1, _BLOCK // block_length)
+    blocks = max(1, BLOCK // block_length)
     while True:
-        gains = _complex_gaussian(rng, blocks).astype(np.complex64)
-        for start in range(0, block_length, _BLOCK):
-            yield np.repeat(gains, min(block_length - start, _BLOCK))
+        gains = complex_gaussian(rng, blocks).astype(np.complex64)
+        for start in range(0, block_length, BLOCK):
+            yield np.repeat(gains, min(block_length - start, BLOCK))
 
 
 def jakes_fading(
@@ -123,25 +117,47 @@ def jakes_fading(
             f"a Doppler shift of {doppler_hz} Hz is outside 0 ... {symbol_rate_hz / 10} Hz, "
             "a tenth of the symbol rate"
         )
-    return _jakes_gains(2 * np.pi * doppler_hz / symbol_rate_hz, rng, sinusoids)
+    return PlaneWaves(doppler_hz / symbol_rate_hz, rng, sinusoids).blocks()
 
 
-def _jakes_gains(
-    radians_per_sample: float, rng: np.random.Generator, sinusoids: int
-) -> Iterator[ComplexArray]:
-    """The sum of waves of :func:`jakes_fading`, at a Doppler shift in radians per sample."""
-    angles = (2 * np.pi * np.arange(sinusoids) + rng.uniform(0, 2 * np.pi)) / sinusoids
-    phases = rng.uniform(0, 2 * np.pi, sinusoids)
-    step = radians_per_sample * np.cos(angles)  # radians per sample
-    # exp(j step (coarse + fine)) = exp(j step coarse) exp(j step fine), so a block needs only two
-    # small tables of exponentials, and all phases are exact at the start of each block.
-    fine = np.exp(1j * np.outer(step, np.arange(256))).astype(np.complex64)
-    start = 0
-    while True:
-        places = np.arange(start, start + _BLOCK, 256)
-        coarse = np.exp(1j * (np.outer(places, step) + phases)) / np.sqrt(sinusoids)
-        yield _sum_of_waves(coarse.astype(np.complex64), fine)
-        start += _BLOCK
+class PlaneWaves:
+    """The waves of :func:`jakes_fading`, once drawn: the gain at any time, or block by block.
+
+    Attributes:
+        radians_per_sample: (M,) float64 Doppler shifts of the waves.
+        phases: (M,) float64 phases at time 0.
+    """
+
+    def __init__(self, doppler: float, rng: np.random.Generator, sinusoids: int = 128) -> None:
+        """Draw the waves.
+
+        Arguments:
+            doppler: maximum Doppler shift in cycles per sample.
+            rng: source of the phases and of the rotation.
+            sinusoids: M.
+        """
+        angles = (2 * np.pi * np.arange(sinusoids) + rng.uniform(0, 2 * np.pi)) / sinusoids
+        self.phases = rng.uniform(0, 2 * np.pi, sinusoids)
+        self.radians_per_sample = 2 * np.pi * doppler * np.cos(angles)
+
+    def at(self, times: npt.ArrayLike) -> npt.NDArray[np.complex128]:
+        """(n,) times in samples to (n,) gains."""
+        t = np.asarray(times, dtype=np.float64)
+        waves = np.exp(1j * (np.outer(t, self.radians_per_sample) + self.phases))
+        return waves.sum(axis=1) / np.sqrt(self.phases.size)
+
+    def blocks(self) -> Iterator[ComplexArray]:
+        """Blocks of 4096 complex64 gains from time 0 on, endlessly."""
+        # exp(j step (coarse + fine)) = exp(j step coarse) exp(j step fine), so a block needs only
+        # two small tables of exponentials, and all phases are exact at the start of each block.
+        step = self.radians_per_sample
+        fine = np.exp(1j * np.outer(step, np.arange(256))).astype(np.complex64)
+        start = 0
+        while True:
+            places = np.arange(start, start + BLOCK, 256)
+            coarse = np.exp(1j * (np.outer(places, step) + self.phases)) / np.sqrt(step.size)
+            yield _sum_of_waves(coarse.astype(np.complex64), fine)
+            start += BLOCK
 
 
 @numba.njit(cache=True)
@@ -157,25 +173,6 @@ def _sum_of_waves(coarse: ComplexArray, fine: ComplexArray) -> ComplexArray:  # 
             for f in range(fine.shape[1]):
                 result[c, f] += wave * fine[m, f]
     return result.reshape(-1)
-
-
-class _Queue:
-    """Takes any number of items from an endless iterator of blocks."""
-
-    def __init__(self, blocks: Iterator[ComplexArray]) -> None:
-        self._blocks = blocks
-        self._rest = np.empty(0, dtype=np.complex64)
-
-    def take(self, count: int) -> ComplexArray:
-        """The next `count` items."""
-        parts = [self._rest]
-        available = self._rest.size
-        while available < count:
-            parts.append(next(self._blocks))
-            available += parts[-1].size
-        joined = np.concatenate(parts)
-        self._rest = joined[count:]
-        return joined[:count]
 
 
 class Channel:
@@ -195,8 +192,8 @@ class Channel:
             rng: source of the noise.
         """
         self.es_n0_db = float(es_n0_db)
-        self._gains = _Queue(gains)
-        self._noise = _Queue(self._noise_blocks(np.sqrt(self.noise_variance), rng))
+        self._gains = BlockQueue(gains)
+        self._noise = BlockQueue(self._noise_blocks(np.sqrt(self.noise_variance), rng))
 
     @property
     def noise_variance(self) -> float:
@@ -206,7 +203,7 @@ class Channel:
     @staticmethod
     def _noise_blocks(scale: float, rng: np.random.Generator) -> Iterator[ComplexArray]:
         while True:
-            yield (scale * _complex_gaussian(rng, _BLOCK)).astype(np.complex64)
+            yield (scale * complex_gaussian(rng, BLOCK)).astype(np.complex64)
 
     def process(self, samples: npt.ArrayLike) -> ChannelOutput:
         """Send the next samples through the channel.
@@ -223,17 +220,8 @@ class Channel:
 
 
 def _generators(seed: Seed) -> tuple[np.random.Generator, np.random.Generator]:
-    """Independent generators for fading and noise.
-
-    The children are named by key and not spawned: spawning would change a caller's sequence.
-    """
-    root = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
-    fading, noise = (
-        np.random.default_rng(
-            np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, child))
-        )
-        for child in range(2)
-    )
+    """Independent generators for fading and noise."""
+    fading, noise = (np.random.default_rng(child_seed(seed, key)) for key in range(2))
     return fading, noise
 
 
