@@ -33,12 +33,18 @@ from phy import (
     rayleigh_jakes,
 )
 from phy.channel import Channel
+from phy.impairments import CarrierOffset, ClockOffset, SampleBlock
+from phy.single_carrier import SingleCarrier
+from phy.symbol_spaced import SymbolSpaced
+from phy.waveform import Waveform
 from source_codec import Codec, CorruptStream
 from source_codec.composition import Samples
 
 CHANNELS = ("awgn", "rayleigh", "rayleigh-block", "rayleigh-iid")
 CSI = {"pilots": "wiener", "least-squares": "least_squares", "perfect": "perfect"}
 """Names of the receiver's channel knowledge, and what :class:`phy.ReceiverConfig` calls them."""
+WAVEFORMS: dict[str, Waveform] = {"symbols": SymbolSpaced(), "single-carrier": SingleCarrier()}
+"""Waveforms by the names in the command line."""
 SOURCE_STAGE = "source"
 """The stage behind the receiver's own: the codec refused the bits, or the pixels differ."""
 _LEAD_IN = 4096  # samples of noise before the first frame, at most
@@ -57,6 +63,9 @@ class LinkConfig:
         seed: seed of every random draw.
         doppler_hz: maximum Doppler shift of "rayleigh".
         symbol_rate: symbols per second.
+        waveform: one of :data:`WAVEFORMS`; "symbols" is one sample per symbol, ideally timed.
+        cfo_hz: carrier offset at the receiver, Hz.
+        clock_ppm: offset of the receiver's sampling clock, parts per million.
         block_length: symbols per fading block of "rayleigh-block".
         csi: "pilots" (Wiener filter), "least-squares" or "perfect".
         depth: frames that the interleaver spans.
@@ -69,6 +78,9 @@ class LinkConfig:
     seed: int = 1
     doppler_hz: float = 50.0
     symbol_rate: float = 1e6
+    waveform: str = "symbols"
+    cfo_hz: float = 0.0
+    clock_ppm: float = 0.0
     block_length: int = 1000
     csi: str = "pilots"
     depth: int = 16
@@ -79,6 +91,13 @@ class LinkConfig:
             raise ValueError(f"unknown channel {self.channel!r}; one of {', '.join(CHANNELS)}")
         if self.csi not in CSI:
             raise ValueError(f"unknown csi {self.csi!r}; one of {', '.join(CSI)}")
+        if self.waveform not in WAVEFORMS:
+            raise ValueError(f"unknown waveform {self.waveform!r}; one of {', '.join(WAVEFORMS)}")
+        if self.waveform == "symbols" and (self.cfo_hz or self.clock_ppm):
+            raise ValueError(
+                "the waveform 'symbols' is ideally timed and tuned: carrier and clock offsets need "
+                "'single-carrier'"
+            )
         if self.channel == "rayleigh-iid" and self.csi != "perfect":
             raise ValueError(
                 "rayleigh-iid fades every symbol independently, so pilots tell nothing of the "
@@ -91,32 +110,62 @@ class LinkConfig:
             )
         # Both refuse impossible parameters.
         self.make_transmitter()
+        self.make_receiver()
         self.make_channel(np.random.SeedSequence(0))
-        if not load_profile(self.profile).sample_rate.supports(self.symbol_rate):
+        self.make_impairments()
+        if not load_profile(self.profile).sample_rate.supports(self.sample_rate):
             raise ValueError(
-                f"profile {self.profile!r} does not offer {self.symbol_rate:g} symbols a second"
+                f"profile {self.profile!r} does not offer {self.sample_rate:g} samples a second"
             )
+
+    @property
+    def sample_rate(self) -> float:
+        """Samples per second."""
+        return self.symbol_rate * WAVEFORMS[self.waveform].samples_per_symbol
 
     def make_transmitter(self) -> Transmitter:
         """The sending end."""
-        return Transmitter(TransmitterConfig(mcs=self.mcs, depth=self.depth))
+        waveform = WAVEFORMS[self.waveform]
+        return Transmitter(TransmitterConfig(mcs=self.mcs, depth=self.depth, waveform=waveform))
+
+    def make_receiver(self) -> Receiver:
+        """The receiving end."""
+        return Receiver(
+            ReceiverConfig(
+                waveform=WAVEFORMS[self.waveform],
+                symbol_rate_hz=self.symbol_rate,
+                csi=CSI[self.csi],  # type: ignore[arg-type]
+            )
+        )
+
+    def make_impairments(self) -> list[SampleBlock]:
+        """What the receiver's oscillator does to the samples."""
+        blocks = []
+        if self.clock_ppm:
+            blocks.append(ClockOffset(self.clock_ppm).block(self.sample_rate))
+        if self.cfo_hz:
+            blocks.append(CarrierOffset(self.cfo_hz).block(self.sample_rate))
+        return blocks
 
     def make_channel(self, seed: np.random.SeedSequence) -> Channel:
-        """The channel's stream object."""
+        """The channel's stream object, at the sample rate."""
+        # A symbol's energy is spread over its samples; the noise has N0 in each of them.
+        spread = WAVEFORMS[self.waveform].samples_per_symbol
+        snr_db = self.es_n0_db - 10 * np.log10(spread)
         match self.channel:
             case "awgn":
-                return awgn(self.es_n0_db, seed=seed)
+                return awgn(snr_db, seed=seed)
             case "rayleigh":
                 return rayleigh_jakes(
-                    self.es_n0_db,
+                    snr_db,
                     doppler_hz=self.doppler_hz,
-                    symbol_rate_hz=self.symbol_rate,
+                    symbol_rate_hz=self.sample_rate,
                     seed=seed,
                 )
             case "rayleigh-block":
-                return rayleigh_block(self.es_n0_db, block_length=self.block_length, seed=seed)
+                return rayleigh_block(snr_db, block_length=spread * self.block_length, seed=seed)
             case _:
-                return rayleigh_iid(self.es_n0_db, seed=seed)
+                return rayleigh_iid(snr_db, seed=seed)
 
 
 @dataclass(frozen=True)
@@ -139,7 +188,7 @@ class LinkReport:
         evm_db: error vector magnitude of known symbols; None if no message was seen.
         frames: the receiver's report of every frame.
         fading_db: |h|^2 in dB along the transmission, thinned out for plotting.
-        symbol_rate: symbols per second, the time axis of frames and fading.
+        sample_rate: samples per second, the time axis of frames and fading.
         fading_step: samples between two values of ``fading_db``.
     """
 
@@ -157,7 +206,7 @@ class LinkReport:
     evm_db: float | None
     frames: list[FrameReport] = field(repr=False)
     fading_db: NDArray[np.float64] = field(repr=False)
-    symbol_rate: float
+    sample_rate: float
     fading_step: int
 
     @property
@@ -180,6 +229,7 @@ def _samples(
     """What leaves the transmitter: silence, the frames, and silence again."""
     yield np.zeros(lead_in, dtype=np.complex64)
     yield from transmitter.send(stream)
+    yield transmitter.flush()
     for start in range(0, lead_out, _CHUNK):
         yield np.zeros(min(_CHUNK, lead_out - start), dtype=np.complex64)
 
@@ -210,21 +260,24 @@ def run_link(
 
     transmitter = config.make_transmitter()
     channel = config.make_channel(channel_seed)
-    receiver = Receiver(
-        ReceiverConfig(symbol_rate_hz=config.symbol_rate, csi=CSI[config.csi])  # type: ignore[arg-type]
-    )
+    impairments = config.make_impairments()
+    receiver = config.make_receiver()
     layout = transmitter.layout(len(stream))
     channel_uses = transmitter.channel_uses(len(stream))
     events = []
     gains = []
     sent = 0
-    fading_step = max(1, channel_uses // 4000)
+    total = channel_uses * WAVEFORMS[config.waveform].samples_per_symbol
+    fading_step = max(1, total // 4000)
     for samples in _samples(transmitter, stream, lead_in, _LEAD_IN):
         output = channel.process(samples)
-        events += receiver.process(output.samples, output.gains)
+        received_samples = output.samples
+        for block in impairments:
+            received_samples = block.process(received_samples)
+        events += receiver.process(received_samples, output.gains)
         gains.append(output.gains[-sent % fading_step :: fading_step])
         sent += len(samples)
-        report(0.3 + 0.4 * min(sent / channel_uses, 1.0))
+        report(0.3 + 0.4 * min(sent / total, 1.0))
     events += receiver.flush()
 
     messages = [event for event in events if isinstance(event, MessageReceived)]
@@ -256,6 +309,6 @@ def run_link(
         evm_db=None if message is None else message.evm_db,
         frames=[event for event in events if isinstance(event, FrameReport)],
         fading_db=20 * np.log10(np.maximum(np.abs(np.concatenate(gains)), 1e-6)),
-        symbol_rate=config.symbol_rate,
+        sample_rate=config.sample_rate,
         fading_step=fading_step,
     )

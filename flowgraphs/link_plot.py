@@ -26,7 +26,7 @@ def save_link_plot(report: LinkReport, path: Path) -> None:
         left.imshow(report.image, cmap="gray", vmin=0, vmax=255)
         left.set_title(f"Received, every pixel exact\n({report.bpsp:.2f} bits per sub-pixel)")
 
-    time = np.arange(len(report.fading_db)) * report.fading_step / report.symbol_rate
+    time = np.arange(len(report.fading_db)) * report.fading_step / report.sample_rate
     right.plot(
         time, report.es_n0_db + report.fading_db, color="0.6", lw=0.8,
         label=r"true $E_s|h|^2/N_0$",
@@ -34,7 +34,7 @@ def save_link_plot(report: LinkReport, path: Path) -> None:
     read = [f for f in report.frames if f.header_ok]
     lost = [f for f in report.frames if not f.header_ok]
     right.plot(
-        [f.sample_index / report.symbol_rate for f in read],
+        [f.sample_index / report.sample_rate for f in read],
         [f.snr_db for f in read],
         ".",
         ms=4,
@@ -43,7 +43,7 @@ def save_link_plot(report: LinkReport, path: Path) -> None:
     )
     if lost:
         right.plot(
-            [f.sample_index / report.symbol_rate for f in lost],
+            [f.sample_index / report.sample_rate for f in lost],
             [f.snr_db for f in lost],
             "x",
             color="C3",

@@ -216,6 +216,20 @@ def link(
     symbol_rate: Annotated[
         float, typer.Option(metavar="HZ", min=1, help="Symbols a second.")
     ] = 1e6,
+    waveform: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="symbols (one sample a symbol, ideally timed) or single-carrier (root-raised-"
+            "cosine pulses at two samples a symbol, synchronized by the receiver).",
+        ),
+    ] = "symbols",
+    cfo: Annotated[
+        float, typer.Option(metavar="HZ", help="Carrier offset, for single-carrier.")
+    ] = 0.0,
+    clock_offset: Annotated[
+        float, typer.Option(metavar="PPM", help="Sampling clock offset, for single-carrier.")
+    ] = 0.0,
     block_length: Annotated[
         int, typer.Option(metavar="N", min=1, help="Symbols of equal gain in rayleigh-block.")
     ] = 1000,
@@ -269,6 +283,9 @@ def link(
             seed=seed,
             doppler_hz=doppler,
             symbol_rate=symbol_rate,
+            waveform=waveform,
+            cfo_hz=cfo,
+            clock_ppm=clock_offset,
             block_length=block_length,
             csi=csi,
             depth=depth,

@@ -378,6 +378,8 @@ def test_refused_arrays(
         ("link {image} --channel rain", ["rain", "rayleigh"]),
         ("link {image} --mcs qpsk-1/7", ["qpsk-1/7", "qpsk-1/2"]),
         ("link {image} --csi guess", ["guess", "perfect"]),
+        ("link {image} --waveform morse", ["morse", "single-carrier"]),
+        ("link {image} --cfo 1000", ["ideally timed", "single-carrier"]),
         ("link {image} --snr nan", ["es_n0_db"]),
         ("link {image} --snr 4000", ["es_n0_db", "-200 to 200 dB", "not 4000"]),
         ("link {image} --snr -4000", ["es_n0_db", "-200 to 200 dB", "not -4000"]),
@@ -408,6 +410,16 @@ def test_link_brings_the_image(sscc: Sscc, model: Path, gray: Path, tmp_path: Pa
     assert outcome.json["es_n0_db"] == 12.0
     assert np.array_equal(pixels(out / "gray-received.png"), pixels(gray))
     assert pixels(out / "gray-link.png").size > 0
+
+
+def test_link_over_a_single_carrier(sscc: Sscc, model: Path, gray: Path) -> None:
+    outcome = sscc(
+        *("link", gray, "--waveform", "single-carrier", "--channel", "awgn", "--snr", 6),
+        *("--cfo", 150_000, "--clock-offset", -30, "--model", model, "--json"),
+    )
+    assert outcome.status == 0
+    assert outcome.json["exact"] is True
+    assert outcome.json["snr_estimated_db"] == pytest.approx(6, abs=0.7)
 
 
 def test_link_that_fails_leaves_no_image(
@@ -449,12 +461,17 @@ def test_message_too_long_for_the_scheme(
 
 
 def test_link_defaults_are_those_of_the_flowgraph() -> None:
+    renamed = {
+        "snr": "es_n0_db",
+        "doppler": "doppler_hz",
+        "cfo": "cfo_hz",
+        "clock_offset": "clock_ppm",
+    }
     options = {
         name: parameter.default
         for name, parameter in inspect.signature(link).parameters.items()
-        if name in {field.name for field in fields(LinkConfig)} | {"snr", "doppler"}
+        if name in {field.name for field in fields(LinkConfig)} | set(renamed)
     }
-    renamed = {"snr": "es_n0_db", "doppler": "doppler_hz"}
     assert {renamed.get(name, name): v for name, v in options.items()} == asdict(LinkConfig())
 
 
