@@ -47,13 +47,15 @@ class Variant:
         group: what is changed.
         setting: to what.
         process: of the coding.
+        histories: whether the encoder looks for source histories.
         model: from the default model to the row's.
-        encode: codes an image; None takes ``Codec.encode`` with the process.
+        encode: codes an image; None takes ``Codec.encode`` with the process and histories.
     """
 
     group: str
     setting: str
     process: Process = DEFAULT_PROCESS
+    histories: bool = True
     model: Callable[[Model], Model] = _same
     encode: Encoder | None = None
 
@@ -61,7 +63,7 @@ class Variant:
         """The stream of an image."""
         if self.encode is not None:
             return self.encode(codec, image)
-        return codec.encode(image, self.process, histories=False)
+        return codec.encode(image, self.process, self.histories)
 
 
 def variants() -> list[Variant]:
@@ -75,6 +77,7 @@ def variants() -> list[Variant]:
     rows += [Variant("steps", str(n), Process(steps=n)) for n in STEPS if n != default.steps]
     rows.append(Variant("adaptation", "off", Process(adaptive=False)))
     rows.append(Variant("temperature", "off", model=_without_temperature))
+    rows.append(Variant("history", "off", histories=False))
     return rows
 
 

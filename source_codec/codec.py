@@ -55,7 +55,7 @@ def check_image(image: Samples) -> None:
         )
 
 
-def _coding_planes(image: Image) -> Image:
+def coding_planes(image: Image) -> Image:
     """(H, W, 3) in coding order: green, red, blue; gray replicated."""
     if image.ndim == 2:
         return np.repeat(image[..., None], 3, axis=2)
@@ -203,7 +203,7 @@ class Codec:
         share = _Share(progress, sum(i.shape[0] * i.shape[1] for i in images))
         payloads = [b""] * len(images)
         for group in _groups([(PartShape.of(image), process) for image in images]):
-            planes = np.stack([_coding_planes(images[i]) for i in group.indices])
+            planes = np.stack([coding_planes(images[i]) for i in group.indices])
             report = share.of(group.pixels)
             coders: list[RangeEncoder] = []
             gray = group.shape.channels == 1
@@ -307,7 +307,7 @@ class Codec:
         header = self._header(data)
         bits: list[int] = []
         for leaf in self._decode_plain([header], [data]):
-            planes = _coding_planes(leaf)[None]
+            planes = coding_planes(leaf)[None]
             steps = encode_steps(self.model, planes, leaf.ndim == 2, header.process, self._workers)
             totals = [coders[0].num_bits() for _, coders in steps]
             bits += [int(count) for count in np.diff([0, *totals])]

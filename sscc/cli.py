@@ -416,7 +416,7 @@ def bench_ablation(
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """What order, schedule, steps, adaptation and temperatures are each worth.
+    """What order, schedule, steps, adaptation, temperatures and histories are each worth.
 
     Writes ablation.csv, ablation.md and ablation.png into the folder.
 
@@ -431,6 +431,48 @@ def bench_ablation(
     with progress_bar("measuring") as progress:
         rows = measure(crops, CodecModel.load(model), variants(), threads, progress)
     write_results(rows, output)
+    if json:
+        print_json({"rows": [asdict(row) for row in rows]})
+    else:
+        from rich.console import Console
+
+        Console().print(table(rows))
+
+
+@bench.command("schedule")
+def bench_schedule(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", exists=True, readable=True, help="PNG, TIFF and .npy files, or one file."
+        ),
+    ],
+    images: Annotated[
+        int, typer.Option(min=2, metavar="N", help="Images at most, spread over the folder.")
+    ] = 12,
+    side: Annotated[
+        int, typer.Option(min=1, metavar="PIXELS", help="Side of the centre crops.")
+    ] = 128,
+    model: Model = "default",
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """What the best mask schedule would gain over the cosine.
+
+    For several numbers of steps; the best schedule is found by dynamic programming on one half of
+    the images and judged on the other.
+
+    \b
+    Example:
+      sscc bench schedule photos/ --images 12
+    """
+    from benchmarks.ablation import crops_of
+    from benchmarks.schedule import measure, table
+    from source_codec.model import Model as CodecModel
+
+    crops = crops_of(path, images, side)
+    with progress_bar("measuring") as progress:
+        rows = measure(crops, CodecModel.load(model), threads, progress)
     if json:
         print_json({"rows": [asdict(row) for row in rows]})
     else:

@@ -86,7 +86,7 @@ def test_ablation(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     arguments = ["bench", "ablation", str(tmp_path), "-o", str(output), "--images", "2"]
     assert run([*arguments, "--side", "12", "--model", str(model), "--json"]) == 0
     rows = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
-    assert len(rows) == len(ablation.variants()) == 12
+    assert len(rows) == len(ablation.variants()) == 13
     assert rows[0]["group"] == "default"
     assert {row["images"] for row in rows} == {2}
     for row in rows:
@@ -101,9 +101,10 @@ def test_ablation(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 def test_rows_change_one_thing(codec: Codec, photo: Photo) -> None:
     """Each row's stream tells of its setting; the default's row is what the codec does anyway."""
-    image = photo(66, 64)
+    image = np.repeat(photo(66, 64, 1)[..., None], 3, axis=2)  # has a history: it is gray
     streams = {row.group + row.setting: row.coded(codec, image) for row in ablation.variants()}
-    assert streams["defaultall as they are"] == codec.encode(image, histories=False)
+    assert streams["defaultall as they are"] == codec.encode(image)
+    assert streams["historyoff"] == codec.encode(image, histories=False)
     assert len(set(streams.values())) == len(streams) - 1  # temperature changes the model only
     untempered = ablation._without_temperature(codec.model)
     assert not untempered.temperature.any()

@@ -138,6 +138,17 @@ def test_shortest_configuration(tmp_path: Path) -> None:
     assert config.validation == (Source("photos", part=Part.HELD_OUT),)
 
 
+def test_the_documented_example() -> None:
+    docs = Path(__file__).parents[1] / "docs"
+    assert load_config(docs / "small_photos.toml") == TrainingConfig(
+        data_root=docs,
+        sources=(Source("small_photos", part=Part.TRAINING),),
+        validation=(Source("small_photos", part=Part.HELD_OUT),),
+        minutes=8,
+        start_from="default",
+    )
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
