@@ -26,10 +26,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from source_codec.denoiser import FLOOR_BITS, N_MIXTURES
 from source_codec.features import FINE_RADIUS, LANES
 from source_codec.integer_network import ZERO_POINT, IntegerLayer
 from source_codec.logistic_mixture import Mixture
+from source_codec.network_shape import FLOOR_BITS, N_MIXTURES
 
 DELAY = 2
 """A block is coded with what was learned up to this many blocks before. Part of the format."""

@@ -35,6 +35,9 @@ Image = NDArray[np.uint8]
 Progress = Callable[[float], None]
 _BATCH_PIXELS = 1 << 20
 """Images of one size are coded together up to this many pixels."""
+INT8_PIXELS = 1 << 18
+"""So many pixels on each thread take as much longer with float32 products than with int8 ones as
+torch takes to load."""
 
 
 def check_image(image: Samples) -> None:
@@ -122,6 +125,13 @@ class _Share:
 class Codec:
     """Lossless image codec with a masked-diffusion model.
 
+    Args:
+        model: the model.
+        threads: number of threads, by default one for each core; for speed only.
+        int8_from: from the call on that brings the pixels coded in all to this number, matrix
+            products are computed in int8 where this machine does so exactly, for which torch is
+            loaded; by default :data:`INT8_PIXELS` for each thread; for speed only.
+
     Examples:
         >>> codec = Codec.load()
         >>> image = np.arange(40 * 30 * 3, dtype=np.uint32).reshape(40, 30, 3).astype(np.uint8)
@@ -129,18 +139,33 @@ class Codec:
         True
     """
 
-    def __init__(self, model: Model, threads: int | None = None) -> None:
+    def __init__(
+        self, model: Model, threads: int | None = None, int8_from: int | None = None
+    ) -> None:
         self.model = model
         self._workers = Workers(threads)
+        default = INT8_PIXELS * self._workers.threads
+        self._int8_from = default if int8_from is None else int8_from
+        self._coded = 0
 
     @classmethod
-    def load(cls, model: str | Path = "default", threads: int | None = None) -> Codec:
-        """Loads a model by name or path; ``threads`` (default: all cores) is for speed only.
+    def load(
+        cls,
+        model: str | Path = "default",
+        threads: int | None = None,
+        int8_from: int | None = None,
+    ) -> Codec:
+        """Loads a model by name or path; the other arguments are for speed only.
 
         Raises:
             ModelError: no such model, a damaged one, or its self-test fails on this machine.
         """
-        return cls(Model.load(model), threads)
+        return cls(Model.load(model), threads, int8_from)
+
+    def _model_for(self, pixels: int) -> Model:
+        """The model for so many pixels more, multiplying in the way that saves time."""
+        self._coded += pixels
+        return self.model if self._coded < self._int8_from else self.model.in_int8
 
     def encode(
         self,
@@ -200,14 +225,16 @@ class Codec:
         self, images: Sequence[Image], process: Process, progress: Progress | None
     ) -> list[bytes]:
         """Payloads of plain images."""
-        share = _Share(progress, sum(i.shape[0] * i.shape[1] for i in images))
+        pixels = sum(image.shape[0] * image.shape[1] for image in images)
+        model = self._model_for(pixels)
+        share = _Share(progress, pixels)
         payloads = [b""] * len(images)
         for group in _groups([(PartShape.of(image), process) for image in images]):
             planes = np.stack([coding_planes(images[i]) for i in group.indices])
             report = share.of(group.pixels)
             coders: list[RangeEncoder] = []
             gray = group.shape.channels == 1
-            steps = encode_steps(self.model, planes, gray, process, self._workers)
+            steps = encode_steps(model, planes, gray, process, self._workers)
             for fraction, coders in steps:  # noqa: B007 (the last coders are used)
                 if report:
                     report(fraction)
@@ -252,12 +279,14 @@ class Codec:
         for header, data in zip(headers, streams, strict=True):
             payloads += container.payloads_of(data, header)
             keys += [(shape, header.process) for shape in header.layout.leaves()]
-        share = _Share(progress, sum(_pixels(shape) for shape, _ in keys))
+        pixels = sum(_pixels(shape) for shape, _ in keys)
+        model = self._model_for(pixels)
+        share = _Share(progress, pixels)
         plain: list[Image] = [np.empty(0, dtype=np.uint8)] * len(payloads)
         for group in _groups(keys):
             report = share.of(group.pixels)
             members = [payloads[i] for i in group.indices]
-            for context in self._steps(members, group):  # an image has at least one step
+            for context in self._steps(model, members, group):  # an image has at least one step
                 if report:
                     report(float(context.known.mean()))
             for index, planes in zip(group.indices, context.images, strict=True):
@@ -281,11 +310,12 @@ class Codec:
         # Of a composed image the first part (the luma, say) comes last, over the others.
         shapes = header.layout.leaves()
         leaves = [np.zeros(_array_shape(shape), dtype=np.uint8) for shape in shapes]
+        model = self._model_for(sum(_pixels(shape) for shape in shapes))
         for index in reversed(range(len(shapes))):
             group = _Group([index], shapes[index], header.process)
             height, width = shapes[index].height, shapes[index].width
             densities = [step.density for step in steps_of(header.process, height, width)]
-            steps = zip_longest(self._steps([payloads[index]], group), densities[1:])
+            steps = zip_longest(self._steps(model, [payloads[index]], group), densities[1:])
             for context, density in steps:  # that of the next step; none after the last
                 part_known: NDArray[np.bool_] = context.known.astype(bool)
                 whole = density is None
@@ -308,7 +338,8 @@ class Codec:
         bits: list[int] = []
         for leaf in self._decode_plain([header], [data]):
             planes = coding_planes(leaf)[None]
-            steps = encode_steps(self.model, planes, leaf.ndim == 2, header.process, self._workers)
+            model = self._model_for(leaf.shape[0] * leaf.shape[1])
+            steps = encode_steps(model, planes, leaf.ndim == 2, header.process, self._workers)
             totals = [coders[0].num_bits() for _, coders in steps]
             bits += [int(count) for count in np.diff([0, *totals])]
         return bits
@@ -322,10 +353,10 @@ class Codec:
             )
         return header
 
-    def _steps(self, payloads: list[bytes], group: _Group) -> Iterator[Context]:
+    def _steps(self, model: Model, payloads: list[bytes], group: _Group) -> Iterator[Context]:
         shape = group.shape
         return decode_images(
-            self.model,
+            model,
             payloads,
             shape.height,
             shape.width,

@@ -4,22 +4,12 @@ A residual network maps the features of one masked pixel to a mixture of logisti
 three channels, coded green first, then red given green, then blue given both. Weights and
 activations are rounded in the forward pass to the grids on which the exported network works in
 integers (quantisation-aware training, straight-through gradients), so that training sees the
-network that will be used.
-
-Grids (see :mod:`source_codec.integer_network` for the integer twin):
-
-========================  =======================================================
-weights                   8 bits, one power-of-two scale per output
-network inputs            1/32
-activations after ReLU    1/32, 0 to 255/32
-mixture parameters        1/64 nat (logits), 1/8 input unit (means),
-                          1/16 octave (scales), 1/128 (colour coefficients)
-========================  =======================================================
+network that will be used. See :mod:`source_codec.network_shape` for the grids, and
+:mod:`source_codec.integer_network` for the integer twin.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,29 +19,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from source_codec.features import N_INPUTS
-
-INPUT_BITS = 5
-ACTIVATION_BITS = 5
-ACTIVATION_MAX = 255
-N_MIXTURES = 5
-COLOUR_INPUTS = 4
-"""Inputs of a head per channel already coded: the true residual at four clipping ranges."""
-FLOOR_BITS = 12
-"""A uniform distribution of weight 2^-12 is mixed in, which bounds the cost of any value."""
-
-
-@dataclass(frozen=True)
-class DenoiserShape:
-    """Sizes of the network: hidden width, residual blocks, width of each head."""
-
-    width: int = 192
-    blocks: int = 2
-    head_width: int = 64
-
-
-def head_outputs(channel: int) -> int:
-    """Outputs of a head: logits, means and log-scales, and a coefficient per coded channel."""
-    return 3 * N_MIXTURES + channel
+from source_codec.network_shape import (
+    ACTIVATION_BITS,
+    ACTIVATION_MAX,
+    COLOUR_INPUTS,
+    FLOOR_BITS,
+    INPUT_BITS,
+    N_MIXTURES,
+    DenoiserShape,
+    head_outputs,
+)
 
 
 def quantise_weight(weight: Tensor) -> tuple[Tensor, Tensor]:

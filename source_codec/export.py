@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from source_codec.calibration import fit_temperatures
+from source_codec.conversion import from_denoisers
 from source_codec.denoiser import Denoiser
 from source_codec.experts import PHASES
 from source_codec.features import N_DENSITIES, SMALL_PIXELS
-from source_codec.model import Model, from_denoisers
+from source_codec.model import Model
 from source_codec.training import read_checkpoint
 from source_codec.training_config import TrainingConfig
 from source_codec.training_data import ImageStream
@@ -61,7 +62,7 @@ def _calibrated(
     chosen = [image for image in images if _is_small(image) in classes]
     if not chosen:
         return model
-    # On a worker's thread, as when coding: torch's own threads only get in the way of small blocks.
+    # On a worker's thread, as when coding: there torch keeps to one thread.
     fitted = Workers(1).alone(fit_temperatures, model, chosen, rng, progress=progress)
     return replace(model, temperature=np.where(refit, fitted.temperature, model.temperature))
 

@@ -5,31 +5,38 @@ arithmetic shifts and clamps. The result is therefore the same on every machine,
 thread count, batch size, instruction set or library version, provided that the matrix products are
 exact. They are computed in one of two ways:
 
-``int8``
-    ``torch._int_mm``. On processors without VNNI some kernels saturate 16-bit intermediates, so
-    this way is taken only after it passed a test on worst-case operands on this machine.
 ``float32``
-    integers carried in float32. Every partial sum is an integer below 2^24, which is checked from
-    the weights when the model is loaded, so that no order of summation ever rounds.
+    by numpy: integers carried in float32. Every partial sum is an integer below 2^24, which is
+    checked from the weights when the model is loaded, so that no order of summation ever rounds.
+``int8``
+    by torch (:mod:`source_codec.int8_products`), several times as fast on processors made for it,
+    but torch takes longer to load than a small image to code. On other processors some kernels
+    saturate 16-bit intermediates, so that this way is taken only after it passed tests on this
+    machine (``Model.in_int8``).
 
 Activations after ReLU, 0 to 255, are stored as int8 after subtracting 128; the bias absorbs the
-difference. See :mod:`source_codec.denoiser` for the grids.
+difference. See :mod:`source_codec.network_shape` for the grids.
 """
 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
-import torch
 from numba import njit
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-from source_codec.denoiser import ACTIVATION_BITS, ACTIVATION_MAX, COLOUR_INPUTS, N_MIXTURES
 from source_codec.errors import ModelError
 from source_codec.features import N_INPUTS
+from source_codec.network_shape import (
+    ACTIVATION_BITS,
+    ACTIVATION_MAX,
+    COLOUR_INPUTS,
+    head_outputs,
+)
 
 STREAM_BITS = 8
 """Fraction bits of the residual stream and of the heads' pre-activations."""
@@ -38,9 +45,6 @@ FLOAT32_EXACT = 1 << 24
 _STREAM_TO_ACTIVATION = STREAM_BITS - ACTIVATION_BITS
 ROWS = 512
 """Pixels evaluated at once, so that their activations stay in the cache."""
-ROW_STEP = 256
-"""Batches are padded to a multiple of this many rows, so that the matrix library prepares its
-kernels for two shapes only."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,6 @@ class IntegerLayer:
     weight: NDArray[np.int8]
     bias: NDArray[np.int32]
     shift: NDArray[np.int32]
-    transposed: torch.Tensor = field(init=False, repr=False)
-    transposed_float: torch.Tensor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         out, inputs = self.weight.shape
@@ -74,9 +76,6 @@ class IntegerLayer:
             raise ModelError("an accumulator could pass 2^24: float32 products would not be exact")
         if np.abs(self.bias.astype(np.int64)).max(initial=0) >= 1 << 28:
             raise ModelError("a bias could overflow its accumulator")
-        weight = torch.from_numpy(self.weight.copy())
-        object.__setattr__(self, "transposed", weight.t().contiguous())
-        object.__setattr__(self, "transposed_float", weight.t().float().contiguous())
 
     def _largest_products(self) -> NDArray[np.int64]:
         sums: NDArray[np.int64] = np.abs(self.weight.astype(np.int64)).sum(axis=1) * ZERO_POINT
@@ -93,43 +92,37 @@ class IntegerLayer:
         """Bias plus half of what the shift drops: ``(x @ weight.T + rounded_bias) >> shift``."""
         return (self.bias + ((1 << self.shift.astype(np.int64)) >> 1)).astype(np.int32)
 
-    def products(self, x: torch.Tensor, backend: str, out: torch.Tensor) -> NDArray[np.int32]:
-        """``x @ weight.T`` for int8 ``x`` (N, in) into ``out`` (N, outputs), int32."""
+    @cached_property
+    def _transposed(self) -> NDArray[np.int8]:
+        return np.ascontiguousarray(self.weight.T)
+
+    @cached_property
+    def _transposed_float(self) -> NDArray[np.float32]:
+        return np.ascontiguousarray(self.weight.T, dtype=np.float32)
+
+    def products(self, x: NDArray[np.int8], backend: str) -> NDArray[np.int32]:
+        """``x @ weight.T`` for int8 ``x`` (N, in), N at most :data:`ROWS`: int32 (N, outputs).
+
+        The result lies in a buffer of this thread, which the next call may overwrite.
+        """
+        rows, outputs = len(x), len(self.weight)
+        products: NDArray[np.int32] = _scratch.get("products", rows, outputs, np.int32)
         if backend == "int8":
-            torch._int_mm(x, self.transposed, out=out)
+            from source_codec import int8_products  # loads torch, which takes its time
+
+            int8_products.multiply(x, self._transposed, products)
         else:
-            out.copy_(torch.mm(x.float(), self.transposed_float))
-        return np.asarray(out)
+            inputs = _scratch.get("inputs as float", rows, x.shape[1], np.float32)
+            sums = _scratch.get("products as float", rows, outputs, np.float32)
+            inputs[:] = x
+            np.matmul(inputs, self._transposed_float, out=sums)
+            np.copyto(products, sums, casting="unsafe")
+        return products
 
 
 def absorb_zero_point(layer_bias: NDArray[np.int32], weight: NDArray[np.int8]) -> NDArray[np.int32]:
     """Bias of a layer whose inputs are stored minus :data:`ZERO_POINT`."""
     return (layer_bias + ZERO_POINT * weight.astype(np.int32).sum(axis=1)).astype(np.int32)
-
-
-def _int8_products_are_exact() -> bool:
-    """Whether ``torch._int_mm`` is exact here, on operands that saturate inexact kernels."""
-    if not torch.backends.mkldnn.is_available() or not torch.backends.mkldnn.enabled:
-        return False  # the fallback kernel is exact but much slower than float32 products
-    ramp = np.arange(64 * N_INPUTS, dtype=np.int64)
-    for high in (127, -128):
-        x = np.where(ramp * ramp % 7 < 5, high, -high - 1).astype(np.int8).reshape(64, N_INPUTS)
-        w = np.where(ramp * 5 % 11 < 8, 127, -127).astype(np.int8).reshape(64, N_INPUTS)
-        for width in (64, 192, N_INPUTS):
-            layer_inputs = torch.from_numpy(x[:, :width].copy())
-            weights = torch.from_numpy(w[:, :width].copy()).t().contiguous()
-            exact = x[:, :width].astype(np.int64) @ w[:, :width].astype(np.int64).T
-            if not np.array_equal(np.asarray(torch._int_mm(layer_inputs, weights)), exact):
-                return False
-    return True
-
-
-def choose_backend() -> str:
-    """The faster of the exact ways to multiply on this machine: ``int8`` or ``float32``."""
-    try:
-        return "int8" if _int8_products_are_exact() else "float32"
-    except (RuntimeError, NotImplementedError, AttributeError):
-        return "float32"
 
 
 # In the kernels below all arithmetic is in 32 bits, so that it compiles to vector instructions.
@@ -187,14 +180,14 @@ class _Scratch(threading.local):
     """Buffers of one thread, kept from call to call: fresh memory costs more than the work."""
 
     def __init__(self) -> None:
-        self._buffers: dict[tuple[str, int, int], torch.Tensor] = {}
+        self._buffers: dict[tuple[str, int], NDArray[Any]] = {}
 
-    def get(self, name: str, rows: int, columns: int, dtype: torch.dtype) -> torch.Tensor:
-        """A buffer (rows, columns), the same for the same arguments."""
-        key = name, rows, columns
+    def get(self, name: str, rows: int, columns: int, dtype: DTypeLike) -> NDArray[Any]:
+        """A buffer (rows, columns), at most :data:`ROWS` rows; the same for the same name."""
+        key = name, columns
         if key not in self._buffers:
-            self._buffers[key] = torch.zeros(rows, columns, dtype=dtype)
-        return self._buffers[key]
+            self._buffers[key] = np.zeros((ROWS, columns), dtype=dtype)
+        return self._buffers[key][:rows]
 
 
 _scratch = _Scratch()
@@ -243,7 +236,7 @@ class IntegerNetwork:
         neck: residual stream -> pre-activations of the three heads.
         colour: per channel, the layer on the coded channels' residuals (no inputs for green).
         heads: per channel, hidden activations -> mixture parameters.
-        backend: how products are computed, ``int8`` or ``float32``; no effect on the result.
+        backend: how products are computed, ``float32`` or ``int8``; no effect on the result.
     """
 
     stem: IntegerLayer
@@ -251,7 +244,7 @@ class IntegerNetwork:
     neck: IntegerLayer
     colour: tuple[IntegerLayer, ...]
     heads: tuple[IntegerLayer, ...]
-    backend: str = field(default_factory=choose_backend)
+    backend: str = "float32"
 
     def __post_init__(self) -> None:
         width = self.stem.weight.shape[0]
@@ -262,9 +255,7 @@ class IntegerNetwork:
         expected += [
             (layer, (head_width, COLOUR_INPUTS * (c + 1))) for c, layer in enumerate(self.colour)
         ]
-        expected += [
-            (layer, (3 * N_MIXTURES + c, head_width)) for c, layer in enumerate(self.heads)
-        ]
+        expected += [(layer, (head_outputs(c), head_width)) for c, layer in enumerate(self.heads)]
         if len(self.colour) != 2 or len(self.heads) != 3:
             raise ModelError("a model has three heads, two of them with colour inputs")
         for layer, shape in expected:
@@ -301,26 +292,18 @@ class IntegerNetwork:
 
     def _trunk_block(self, inputs: NDArray[np.int8], heads: NDArray[np.int32]) -> None:
         count = len(inputs)
-        rows = -(-count // ROW_STEP) * ROW_STEP
         width = self.stem.weight.shape[0]
-        x = torch.from_numpy(inputs)
-        if rows != count:
-            x = _scratch.get("inputs", rows, N_INPUTS, torch.int8)
-            x[:count] = torch.from_numpy(inputs)
-        products = _scratch.get("products", rows, width, torch.int32)
-        activation = _scratch.get("activation", rows, width, torch.int8)
-        stream = np.asarray(_scratch.get("stream", rows, width, torch.int32))
-        active = np.asarray(activation)
+        activation = _scratch.get("activation", count, width, np.int8)
+        stream = _scratch.get("stream", count, width, np.int32)
         stream[:] = 0
-        first_products = self.stem.products(x, self.backend, products)
-        _into_stream(first_products, self.stem.rounded_bias, self.stem.shift, stream, active)
+        products = self.stem.products(inputs, self.backend)
+        _into_stream(products, self.stem.rounded_bias, self.stem.shift, stream, activation)
         for first, second in self.blocks:
-            hidden = first.products(activation, self.backend, products)
-            _to_activation(hidden, first.rounded_bias, first.shift, active)
-            added = second.products(activation, self.backend, products)
-            _into_stream(added, second.rounded_bias, second.shift, stream, active)
-        neck_products = _scratch.get("neck", rows, self.neck.weight.shape[0], torch.int32)
-        neck = self.neck.products(activation, self.backend, neck_products)
+            hidden = first.products(activation, self.backend)
+            _to_activation(hidden, first.rounded_bias, first.shift, activation)
+            added = second.products(activation, self.backend)
+            _into_stream(added, second.rounded_bias, second.shift, stream, activation)
+        neck = self.neck.products(activation, self.backend)
         _scaled(neck, self.neck.rounded_bias, self.neck.shift, heads)
 
     def hidden(
@@ -357,11 +340,6 @@ class IntegerNetwork:
         outputs = layer.weight.shape[0]
         parameters = np.empty((len(neck), outputs), dtype=np.int32)
         for start in range(0, len(neck), ROWS):
-            part = hidden[start : start + ROWS]
-            rows = -(-len(part) // ROW_STEP) * ROW_STEP
-            x = _scratch.get("hidden", rows, self.head_width, torch.int8)
-            x[: len(part)] = torch.from_numpy(part)
-            products = _scratch.get("parameters", rows, outputs, torch.int32)
-            found = layer.products(x, self.backend, products)
+            found = layer.products(hidden[start : start + ROWS], self.backend)
             _scaled(found, layer.rounded_bias, layer.shift, parameters[start : start + ROWS])
         return parameters

@@ -19,8 +19,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from source_codec.denoiser import FLOOR_BITS, N_MIXTURES
 from source_codec.errors import ModelError
+from source_codec.network_shape import FLOOR_BITS, N_MIXTURES
 
 HALF_VALUES = 16
 """Entries of a table: a half of a value is four bits."""

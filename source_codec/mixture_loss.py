@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from source_codec.denoiser import FLOOR_BITS, N_MIXTURES, mixture_bits
+from source_codec.denoiser import mixture_bits
+from source_codec.network_shape import FLOOR_BITS, N_MIXTURES
 
 LOG2_SCALES = (-6.0, 7.0)
 """Range that the log2 scales are held in; the gradient passes straight through its ends."""

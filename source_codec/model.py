@@ -7,7 +7,6 @@ carries, is a hash over all of them: names, types, shapes and bytes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
@@ -15,38 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from source_codec.adaptation import DELAY, NEAR, Adaptation
-from source_codec.denoiser import (
-    ACTIVATION_BITS,
-    INPUT_BITS,
-    N_MIXTURES,
-    Denoiser,
-    DenoiserShape,
-    QuantLinear,
-    quantise_weight,
-)
 from source_codec.errors import ModelError
 from source_codec.experts import PHASES, expert_of
 from source_codec.features import N_DENSITIES, features_at
-from source_codec.integer_network import (
-    STREAM_BITS,
-    ZERO_POINT,
-    IntegerLayer,
-    IntegerNetwork,
-    absorb_zero_point,
-)
+from source_codec.integer_network import IntegerLayer, IntegerNetwork
 from source_codec.logistic_mixture import (
-    COEFFICIENT_BITS,
     HALF_VALUES,
-    LOGIT_BITS,
     MAX_TEMPERATURE,
-    MEAN_BITS,
-    SCALE_STEPS,
     MixtureTables,
     high_tables,
     low_tables,
@@ -124,6 +103,22 @@ class Model:
             self, experts=tuple(replace(expert, backend=backend) for expert in self.experts)
         )
 
+    @cached_property
+    def in_int8(self) -> Model:
+        """The same model, multiplying in int8; itself where that is not exact, or not there.
+
+        Loads torch, which takes a second or two. Nothing but speed depends on it.
+        """
+        try:
+            from source_codec import int8_products
+        except ImportError:
+            return self
+        if not int8_products.are_exact():
+            return self
+        candidate = self.with_backend("int8")
+        return candidate if candidate.golden == self.golden else self
+
+    @cached_property
     def golden(self) -> str:
         """Hash of features, network outputs and tables at fixed pixels, for the self-test."""
         ramp = np.arange(_GOLDEN_SIDE * _GOLDEN_SIDE * 3, dtype=np.int64)
@@ -178,7 +173,7 @@ class Model:
 
     def save(self, path: Path) -> None:
         """Writes the model file."""
-        metadata = {"format": FORMAT, "golden": self.golden(), "notes": self.notes}
+        metadata = {"format": FORMAT, "golden": self.golden, "notes": self.notes}
         tensors = {name: np.ascontiguousarray(t) for name, t in self.tensors().items()}
         path.write_bytes(save(tensors, metadata))
 
@@ -190,8 +185,7 @@ class Model:
             source: a path, or the name of a model that comes with the package.
 
         Raises:
-            ModelError: not a model file, inconsistent, or the self-test fails on this machine
-                with both ways of multiplying.
+            ModelError: not a model file, inconsistent, or the self-test fails on this machine.
         """
         path = Path(source)
         if path.suffix != ".safetensors":
@@ -212,13 +206,11 @@ class Model:
             raise ModelError(f"{path}: missing tensor {error}") from error
         except (ValueError, TypeError) as error:
             raise ModelError(f"{path}: malformed tensor: {error}") from error
-        for backend in dict.fromkeys((model.backend, "float32")):
-            candidate = model.with_backend(backend)
-            if candidate.golden() == metadata.get("golden"):
-                return candidate
-        raise ModelError(
-            f"{path}: self-test failed: damaged file, or this machine does not compute exactly"
-        )
+        if model.golden != metadata.get("golden"):
+            raise ModelError(
+                f"{path}: self-test failed: damaged file, or this machine does not compute exactly"
+            )
+        return model
 
     @classmethod
     def _from_tensors(cls, tensors: dict[str, NDArray[Any]], notes: str) -> Model:
@@ -254,85 +246,3 @@ def _named_layers(network: IntegerNetwork) -> dict[str, IntegerLayer]:
         layers[f"block{b}.first"], layers[f"block{b}.second"] = first, second
     layers |= {f"colour{c + 1}": layer for c, layer in enumerate(network.colour)}
     return layers | {f"head{c}": layer for c, layer in enumerate(network.heads)}
-
-
-def _integer_layer(
-    layer: QuantLinear, input_bits: int, output_bits: int | NDArray[np.int64], zero_point: bool
-) -> IntegerLayer:
-    """Converts a trained layer; ``output_bits`` are the fraction bits of each output."""
-    with torch.no_grad():
-        integers, exponent = quantise_weight(layer.weight)
-    weight = integers.numpy().astype(np.int8)
-    accumulator_bits = exponent.numpy().astype(np.int64)[:, 0] + input_bits
-    shift = accumulator_bits - output_bits
-    if shift.min() < 0:
-        raise ModelError("a weight is too large for the integer format")
-    bias = np.zeros(len(weight))
-    if layer.bias is not None:
-        bias = layer.bias.detach().double().numpy() * 2.0**accumulator_bits
-    integer_bias = np.rint(bias).astype(np.int32)
-    if zero_point:
-        integer_bias = absorb_zero_point(integer_bias, weight)
-    return IntegerLayer(weight, integer_bias, shift.astype(np.int32))
-
-
-def _grids(denoiser: Denoiser) -> Iterator[tuple[QuantLinear, int, int | NDArray[np.int64], bool]]:
-    """The layers with the fraction bits of inputs and outputs, and whether inputs are shifted.
-
-    In the sequence of :meth:`IntegerNetwork.layers`.
-    """
-    yield denoiser.stem, INPUT_BITS, STREAM_BITS, False
-    for block in denoiser.blocks:
-        yield block.first, ACTIVATION_BITS, ACTIVATION_BITS, True
-        yield block.second, ACTIVATION_BITS, STREAM_BITS, True
-    yield denoiser.neck, ACTIVATION_BITS, STREAM_BITS, True
-    for layer in denoiser.colour:
-        yield layer, INPUT_BITS, STREAM_BITS, False
-    for channel, head in enumerate(denoiser.heads):
-        # The float network gives means in 32 input units (5 bits), scales in octaves.
-        bits = [LOGIT_BITS] * N_MIXTURES + [MEAN_BITS + 5] * N_MIXTURES
-        bits += [SCALE_STEPS.bit_length() - 1] * N_MIXTURES + [COEFFICIENT_BITS] * channel
-        yield head, ACTIVATION_BITS, np.array(bits, dtype=np.int64), True
-
-
-def _integer_network(denoiser: Denoiser) -> IntegerNetwork:
-    stem, *rest = (_integer_layer(*grid) for grid in _grids(denoiser))
-    in_blocks, (neck, *last) = rest[: 2 * denoiser.shape.blocks], rest[2 * denoiser.shape.blocks :]
-    return IntegerNetwork(
-        stem=stem,
-        blocks=tuple(zip(in_blocks[::2], in_blocks[1::2], strict=True)),
-        neck=neck,
-        colour=tuple(last[:2]),
-        heads=tuple(last[2:]),
-    )
-
-
-def from_denoisers(denoisers: Sequence[Denoiser], notes: str = "") -> Model:
-    """Exports trained experts to integers, with temperature zero (uncalibrated)."""
-    temperature = np.zeros((2, N_DENSITIES, 3), dtype=np.int8)
-    experts = tuple(_integer_network(denoiser) for denoiser in denoisers)
-    return Model(experts, MixtureTables.compute(), temperature, notes)
-
-
-def to_denoisers(model: Model) -> list[Denoiser]:
-    """The float experts of a model, to train on from; exporting them again gives its integers."""
-    return [_float_network(network) for network in model.experts]
-
-
-def _float_network(network: IntegerNetwork) -> Denoiser:
-    shape = DenoiserShape(len(network.stem.weight), len(network.blocks), network.head_width)
-    denoiser = Denoiser(shape)
-    with torch.no_grad():
-        for (layer, input_bits, output_bits, shifted), integers in zip(
-            _grids(denoiser), network.layers(), strict=True
-        ):
-            accumulator_bits = integers.shift + output_bits
-            scale = 2.0 ** (input_bits - accumulator_bits)
-            layer.weight.copy_(torch.from_numpy(integers.weight * scale[:, None]))
-            if layer.bias is not None:
-                bias = integers.bias.astype(np.int64)
-                if shifted:
-                    bias -= ZERO_POINT * integers.weight.astype(np.int64).sum(axis=1)
-                layer.bias.copy_(torch.from_numpy(bias * 2.0**-accumulator_bits))
-    denoiser.refresh()
-    return denoiser

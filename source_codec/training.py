@@ -22,11 +22,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from source_codec.conversion import to_denoisers
 from source_codec.denoiser import Denoiser, DenoiserShape
 from source_codec.errors import ModelError
 from source_codec.experts import PHASES
 from source_codec.mixture_loss import code_length_bits
-from source_codec.model import Model, to_denoisers
+from source_codec.model import Model
 from source_codec.ranks import Ranks
 from source_codec.training_config import TrainingConfig
 from source_codec.training_data import (

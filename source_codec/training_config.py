@@ -9,8 +9,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
-from source_codec.denoiser import DenoiserShape
 from source_codec.experts import PHASES
+from source_codec.network_shape import DenoiserShape
 from source_codec.training_data import Part, Source, source_names
 
 Section = TypeVar("Section")
@@ -26,7 +26,8 @@ class ExpertConfig:
     """One expert of a training run; what is None is taken from where the run starts.
 
     Attributes:
-        width, blocks, head_width: as of :class:`source_codec.denoiser.DenoiserShape`; None takes
+        width, blocks, head_width: as of :class:`~source_codec.network_shape.DenoiserShape`;
+            None takes
             the size that ``start_from`` has, or that class's default.
         learning_rate: peak rate of the hidden matrices' optimiser (Muon).
         learning_rate_scalars: peak rate of Adam, for heads, colour inputs and biases.

@@ -1,7 +1,6 @@
 """Worker threads: blocks of pixels are evaluated in parallel, each block on one thread.
 
-The kernels release the interpreter lock, so threads are enough. Torch's own thread pool is kept out
-of it (one thread per worker): two pools that wait for each other's cores are slower than either.
+The kernels release the interpreter lock, so threads are enough.
 """
 
 from __future__ import annotations
@@ -11,8 +10,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
-
-import torch
 
 Arguments = ParamSpec("Arguments")
 Task = TypeVar("Task")
@@ -40,8 +37,7 @@ class Workers:
         if self.threads < 1:
             raise ValueError(f"threads must be positive, not {threads}")
         self._pool, self._single, self._side = (
-            ThreadPoolExecutor(n, "codec", initializer=torch.set_num_threads, initargs=(1,))
-            for n in (self.threads, 1, 1)
+            ThreadPoolExecutor(n, "codec") for n in (self.threads, 1, 1)
         )
 
     def alone(
@@ -50,7 +46,7 @@ class Workers:
         *args: Arguments.args,
         **kwargs: Arguments.kwargs,
     ) -> Result:
-        """Runs work that cannot be split, on one more thread that is set up alike."""
+        """Runs work that cannot be split, on one more thread."""
         return self._single.submit(function, *args, **kwargs).result()
 
     def aside(

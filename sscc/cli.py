@@ -3,12 +3,13 @@
 Exit status: 0, did what was asked, exactly; 1, ran, but an image is not exact or a check failed;
 2, bad arguments or input, with the reason in one line.
 
-The commands import what they need when they run: torch and numba take seconds to load, and
+The commands import what they need when they run: torch and numba take their time to load, and
 ``sscc --help`` should not wait for them.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -42,13 +43,16 @@ app.add_typer(bench, name="bench")
 
 
 @app.callback()
-def _root() -> None:
+def _root(context: typer.Context) -> None:
     """Carries images over a noisy, fading radio channel so that every pixel comes back exactly.
 
     \b
     Example:
       sscc link photo.png --channel rayleigh --doppler 50 --snr 15 --mcs qpsk-1/2
     """
+    if context.invoked_subcommand != "train":
+        # The codec's own threads share the cores: numpy's BLAS, once loaded, is to start no more.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 Model = Annotated[
@@ -340,7 +344,8 @@ def bench_codec(
 
     baselines = select_baselines(against)
     with progress_bar("measuring") as progress:
-        codec = Codec.load(model, threads)
+        # Loading torch is no part of coding an image: it is done before the first one.
+        codec = Codec.load(model, threads, int8_from=0)
         rows, skipped = measure(path, codec, not no_history, baselines, threads, progress)
     for reason in skipped:
         print_error(f"skipped: {reason}")

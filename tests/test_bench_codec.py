@@ -11,8 +11,8 @@ from PIL import Image
 
 from benchmarks import codec as bench
 from benchmarks.codec import BASELINES, Baseline, compare, find_images, select_baselines
+from source_codec.conversion import from_denoisers
 from source_codec.denoiser import Denoiser, DenoiserShape
-from source_codec.model import from_denoisers
 from sscc.cli import run
 from sscc.errors import InputError
 

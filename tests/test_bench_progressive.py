@@ -12,8 +12,8 @@ from PIL import Image
 
 from benchmarks import ablation, progressive
 from source_codec import Codec, Order
+from source_codec.conversion import from_denoisers
 from source_codec.denoiser import Denoiser, DenoiserShape
-from source_codec.model import from_denoisers
 from sscc.cli import run
 
 

@@ -18,8 +18,8 @@ import torch
 from PIL import Image, ImageCms
 
 from flowgraphs.link import LinkConfig
+from source_codec.conversion import from_denoisers
 from source_codec.denoiser import Denoiser, DenoiserShape
-from source_codec.model import from_denoisers
 from sscc.cli import link, run
 from sscc.link_report import report_lines
 from sscc.output import part_of, print_json
@@ -114,6 +114,23 @@ def test_help_does_not_wait_for_heavy_imports() -> None:
         "print([m for m in ('torch', 'numba', 'numpy', 'scipy', 'matplotlib') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_small_images_do_not_wait_for_torch(model: Path, rgb: Path, tmp_path: Path) -> None:
+    """Loading it takes longer than all the rest; nor for what only other commands use."""
+    program = (
+        "import sys; from pathlib import Path; from sscc.cli import run\n"
+        f"image, model, folder = {[str(rgb), str(model), str(tmp_path)]}\n"
+        "coded = str(Path(folder, Path(image).with_suffix('.ddm').name))\n"
+        "assert run(['encode', image, '-m', model, '-o', folder]) == 0\n"
+        "assert run(['decode', coded, '-m', model, '-o', folder]) == 0\n"
+        "assert run(['info', coded, '-m', model]) == 0\n"
+        "print([m for m in ('torch', 'matplotlib', 'phy', 'benchmarks') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
     assert done.stdout.splitlines()[-1] == "[]"
 
 

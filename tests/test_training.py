@@ -19,13 +19,14 @@ from scipy.stats import logistic
 
 from source_codec import Codec, ModelError, Process, export, training, training_data
 from source_codec.calibration import fit_temperatures
+from source_codec.conversion import from_denoisers
 from source_codec.denoiser import Denoiser, DenoiserShape, mixture_bits
 from source_codec.experts import PHASES, expert_of
 from source_codec.export import calibration_images, export_checkpoint
 from source_codec.history import photo_ycc_planes
 from source_codec.logistic_mixture import code_length, mixture
 from source_codec.mixture_loss import code_length_bits, torch_mixture_bits
-from source_codec.model import Model, from_denoisers
+from source_codec.model import Model
 from source_codec.order import Order, rank_map
 from source_codec.reverse_coding import Context, Unit, input_units, steps_of
 from source_codec.schedule import Schedule, boundaries
