@@ -20,10 +20,10 @@ from source_codec.features import GREEN_FIRST, SMALL_PIXELS
 from source_codec.layout import Layout, compose, join, picture_of
 from source_codec.model import Model
 from source_codec.picture import Picture
+from source_codec.range_coder import RangeEncoder
 from source_codec.reverse_coding import (
     Context,
     Process,
-    RangeEncoder,
     decode_images,
     encode_steps,
     finished_payload,
@@ -309,7 +309,7 @@ class Codec:
         for leaf in self._decode_plain([header], [data]):
             planes = _coding_planes(leaf)[None]
             steps = encode_steps(self.model, planes, leaf.ndim == 2, header.process, self._workers)
-            totals = [coders[0].num_bits() for _, coders in steps]
+            totals = [coders[0].bits for _, coders in steps]
             bits += [int(count) for count in np.diff([0, *totals])]
         return bits
 
