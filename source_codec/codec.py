@@ -20,10 +20,10 @@ from source_codec.features import GREEN_FIRST, SMALL_PIXELS
 from source_codec.layout import Layout, compose, join, picture_of
 from source_codec.model import Model
 from source_codec.picture import Picture
+from source_codec.range_coder import RangeEncoder
 from source_codec.reverse_coding import (
     Context,
     Process,
-    RangeEncoder,
     decode_images,
     encode_steps,
     finished_payload,
@@ -340,7 +340,7 @@ class Codec:
             planes = coding_planes(leaf)[None]
             model = self._model_for(leaf.shape[0] * leaf.shape[1])
             steps = encode_steps(model, planes, leaf.ndim == 2, header.process, self._workers)
-            totals = [coders[0].num_bits() for _, coders in steps]
+            totals = [coders[0].bits for _, coders in steps]
             bits += [int(count) for count in np.diff([0, *totals])]
         return bits
 

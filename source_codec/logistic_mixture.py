@@ -1,31 +1,32 @@
-"""Exact integer probability tables from mixtures of logistics.
+"""Exact integer probabilities from mixtures of logistics.
 
 The network gives, for each sub-pixel, K logits, means and log-scales as integers. This module turns
-them into tables for the range coder without any floating-point function: the logistic function,
+them into intervals for the range coder without any floating-point function: the logistic function,
 the exponentials and the inverse scales are integer tables that belong to the model file.
 
-A value 0 to 255 is coded in two halves, its high four bits and then its low four bits, so that a
-sub-pixel costs 32 table entries and not 256. Each table holds 16 integers that sum exactly to
-``TABLE_TOTAL``, carried in float32; constriction's fast categorical model adds one to each and
-divides by 2^24, so the coder's probabilities are these integers exactly.
+A value 0 to 255 owns the units from ``start(value)`` up to ``start(value + 1)`` of the 2^24 units
+that the range coder divides. The starts follow the cumulative distribution, plus the same small
+share for every value, so that none is impossible. They are computed where they are needed only: the
+encoder takes two of them a value, the decoder looks for the value from the mean on.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from source_codec.errors import ModelError
+from source_codec.errors import CorruptStream, ModelError
 from source_codec.network_shape import FLOOR_BITS, N_MIXTURES
+from source_codec.range_coder import PRECISION, TOTAL, RangeDecoder, narrowed, unit_at
 
-HALF_VALUES = 16
-"""Entries of a table: a half of a value is four bits."""
-TABLE_TOTAL = (1 << 24) - HALF_VALUES
-_FLOOR = 1 << (24 - FLOOR_BITS)
+VALUES = 256
+_SHARE = TOTAL // VALUES >> FLOOR_BITS
+"""Units that each value has at least: a uniform distribution is mixed in with a weight of 2^-12."""
 
 LOGIT_BITS = 6
 """Logits in 1/64 nat."""
@@ -38,6 +39,7 @@ COEFFICIENT_BITS = 7
 _HALF_MEAN_UNIT = 1 << (COEFFICIENT_BITS - MEAN_BITS - 1)
 
 _LEVEL_BITS = 7  # centres and edges in 1/128 gray level
+_HALF_LEVEL = 1 << (_LEVEL_BITS - 1)
 _Z_BITS = 16  # argument of the logistic function in 2^-16
 _Z_STEP_BITS = 10  # the table has a step of 1/64, between its entries values are interpolated
 _Z_LIMIT = 12 << _Z_BITS
@@ -50,6 +52,8 @@ MIN_OCTAVE = -6
 MAX_OCTAVE = 8
 _INVERSE_SHIFT = 8
 _FACTOR_BITS = 32
+# From the cumulative distribution to units; rounded up, so that all of it gives all of them.
+_FACTOR = (((TOTAL - VALUES * _SHARE) << _FACTOR_BITS) + _CDF_ONE - 1) // _CDF_ONE
 _SCALE_ENTRIES = (MAX_OCTAVE - MIN_OCTAVE) * SCALE_STEPS + 1
 # A log-scale of 0 means 8 input units; an input unit is 2^exponent / 16 gray levels.
 _OCTAVE_OFFSET = -1
@@ -97,6 +101,12 @@ class MixtureTables:
         """Factor on the logits at a temperature, in 1/64."""
         return int(self.temperature[temperature + MAX_TEMPERATURE])
 
+    @cached_property
+    def farthest(self) -> NDArray[np.int32]:
+        """For each scale, the distance beyond which the logistic function is taken as constant."""
+        reach = (_Z_LIMIT << _INVERSE_SHIFT) // self.inverse_scale.astype(np.int64) + 1
+        return reach.astype(np.int32)
+
     @classmethod
     def compute(cls) -> MixtureTables:
         """Tables as exported into a model file; a decoder reads them from the file."""
@@ -133,6 +143,80 @@ class Mixture(NamedTuple):
     logistic: NDArray[np.int32]
 
 
+_TILE = 256  # rows handled together: their intermediate results stay in the cache
+
+
+# Without checks for division by zero, which would rule out vector instructions.
+@njit(cache=True, nogil=True, error_model="numpy")
+def _mixture_of_tile(
+    parameters: NDArray[np.int32],
+    base: NDArray[np.int32],
+    exponent: NDArray[np.int32],
+    residual: NDArray[np.int32],
+    temperature: int,
+    gain: int,
+    exponential: NDArray[np.int32],
+    inverse_table: NDArray[np.int32],
+    farthest_table: NDArray[np.int32],
+    out: NDArray[np.int32],
+    rows: slice,
+) -> None:
+    k = N_MIXTURES
+    count = parameters.shape[0]
+    columns = np.empty((parameters.shape[1], count), dtype=np.int32)
+    for n in range(count):
+        for o in range(parameters.shape[1]):
+            columns[o, n] = parameters[n, o]
+    peak, best = columns[0].copy(), np.zeros(count, dtype=np.int32)
+    for i in range(1, k):
+        logit = columns[i]
+        for n in range(count):
+            best[n] = np.int32(i) if logit[n] > peak[n] else best[n]
+            peak[n] = max(peak[n], logit[n])
+    place, total = np.empty(count, dtype=np.uint32), np.zeros(count, dtype=np.int32)
+    for i in range(k):
+        logit, row = columns[i], out[0, i, rows]
+        for n in range(count):
+            # Beyond 2^12 the exponential's table ends at any temperature.
+            below = min(np.int32(peak[n] - logit[n]), np.int32(1 << 12))
+            place[n] = min(np.int32(below * np.int32(gain)) >> np.int32(LOGIT_BITS), np.int32(1023))
+        for n in range(count):
+            row[n] = exponential[place[n]]
+        for n in range(count):
+            total[n] += row[n]
+    rest = np.full(count, 1 << _WEIGHT_BITS, dtype=np.int32)
+    for i in range(k):
+        row = out[0, i, rows]
+        for n in range(count):
+            # Floors of quotients of integers below 2^31: exact in float64.
+            row[n] = np.int32(np.float64(row[n] << _WEIGHT_BITS) / np.float64(total[n]))
+            rest[n] -= row[n]
+    for i in range(k):
+        row = out[0, i, rows]
+        for n in range(count):
+            row[n] += rest[n] if best[n] == i else np.int32(0)
+    shift = np.full(count, _HALF_MEAN_UNIT, dtype=np.int64)
+    for c in range(residual.shape[1]):
+        for n in range(count):
+            shift[n] += np.int64(columns[3 * k + c, n]) * residual[n, c]
+    limit = np.int64(1 << 15)
+    for i in range(k):
+        means, row = columns[k + i], out[1, i, rows]
+        for n in range(count):
+            mean = means[n] + (shift[n] >> (COEFFICIENT_BITS - MEAN_BITS))
+            mean = min(max(mean, -limit), limit)
+            row[n] = (base[n] << (_LEVEL_BITS - 4)) + (np.int32(mean) << exponent[n])
+    for i in range(k):
+        scales, row, far = columns[2 * k + i], out[2, i, rows], out[3, i, rows]
+        for n in range(count):
+            octave = np.int32(scales[n] + np.int32(temperature))
+            octave += np.int32(SCALE_STEPS) * (exponent[n] + np.int32(_OCTAVE_OFFSET - MIN_OCTAVE))
+            place[n] = min(max(octave, np.int32(0)), np.int32(_SCALE_ENTRIES - 1))
+        for n in range(count):
+            row[n] = inverse_table[place[n]]
+            far[n] = farthest_table[place[n]]
+
+
 @njit(cache=True, nogil=True)
 def _mixture(
     parameters: NDArray[np.int32],
@@ -140,47 +224,32 @@ def _mixture(
     exponent: NDArray[np.int32],
     residual: NDArray[np.int32],
     temperature: int,
-    temperature_table: NDArray[np.int32],
+    gain: int,
     exponential: NDArray[np.int32],
     inverse_table: NDArray[np.int32],
-    weight: NDArray[np.int32],
-    centre: NDArray[np.int32],
-    inverse: NDArray[np.int32],
-    farthest: NDArray[np.int32],
+    farthest_table: NDArray[np.int32],
+    out: NDArray[np.int32],
 ) -> None:
-    k = N_MIXTURES
-    gain = np.int64(temperature_table[temperature + MAX_TEMPERATURE])
-    for n in range(parameters.shape[0]):
-        shift = np.int64(0)
-        for c in range(residual.shape[1]):
-            shift += np.int64(parameters[n, 3 * k + c]) * residual[n, c]
-        shift = (shift + _HALF_MEAN_UNIT) >> (COEFFICIENT_BITS - MEAN_BITS)
-        peak = np.int64(-(1 << 40))
-        best = 0
-        for i in range(k):
-            logit = np.int64(parameters[n, i])
-            if logit > peak:
-                peak, best = logit, i
-        total = np.int64(0)
-        for i in range(k):
-            below = ((peak - parameters[n, i]) * gain) >> LOGIT_BITS
-            weight[i, n] = exponential[min(below, 1023)]
-            total += weight[i, n]
-        rest = np.int64(1 << _WEIGHT_BITS)
-        for i in range(k):
-            share = (np.int64(weight[i, n]) << _WEIGHT_BITS) // total
-            weight[i, n] = share
-            rest -= share
-        weight[best, n] += rest
-        e = np.int64(exponent[n])
-        for i in range(k):
-            mean = min(max(parameters[n, k + i] + shift, np.int64(-(1 << 15))), np.int64(1 << 15))
-            centre[i, n] = (np.int64(base[n]) << (_LEVEL_BITS - 4)) + (mean << e)
-            octave = np.int64(parameters[n, 2 * k + i]) + temperature
-            octave += SCALE_STEPS * (e + _OCTAVE_OFFSET - MIN_OCTAVE)
-            octave = min(max(octave, np.int64(0)), np.int64(_SCALE_ENTRIES - 1))
-            inverse[i, n] = inverse_table[octave]
-            farthest[i, n] = (_Z_LIMIT << _INVERSE_SHIFT) // inverse_table[octave] + 1
+    """:func:`mixture`, into the first four arrays of a :class:`Mixture`, as int32 (4, K, N).
+
+    A tile of rows at a time. Vector instructions run along the rows; table look-ups are loops of
+    their own.
+    """
+    for start in range(0, parameters.shape[0], _TILE):
+        rows = slice(start, min(start + _TILE, parameters.shape[0]))
+        _mixture_of_tile(
+            parameters[rows],
+            base[rows],
+            exponent[rows],
+            residual[rows],
+            temperature,
+            gain,
+            exponential,
+            inverse_table,
+            farthest_table,
+            out,
+            rows,
+        )
 
 
 def mixture(
@@ -201,165 +270,168 @@ def mixture(
         temperature: calibration, in 1/16 octave, -16 to 16; positive widens.
         tables: the model's tables.
     """
-    weight, centre, inverse_scale, farthest = np.empty(
-        (4, N_MIXTURES, len(parameters)), dtype=np.int32
-    )
+    parts = np.empty((4, N_MIXTURES, len(parameters)), dtype=np.int32)
     _mixture(
         parameters,
         base,
         exponent,
         residual,
         temperature,
-        tables.temperature,
+        tables.sharpness(temperature),
         tables.exponential,
         tables.inverse_scale,
-        weight,
-        centre,
-        inverse_scale,
-        farthest,
+        tables.farthest,
+        parts,
     )
+    weight, centre, inverse_scale, farthest = parts
     return Mixture(weight, centre, inverse_scale, farthest, tables.logistic)
 
 
 @njit(cache=True, nogil=True)
-def _cumulate(
-    m: Mixture,
-    rows: slice,
-    edges: NDArray[np.int32],
-    place: NDArray[np.int32],
-    cdf: NDArray[np.int32],
-) -> None:
-    """Adds to ``cdf`` the probability of all values below an edge, for some rows of a mixture.
+def _starts(m: Mixture, first: int, values: NDArray[np.int32], out: NDArray[np.int32]) -> None:
+    """First units of values (N,), 0 to 256, under the distributions from row ``first`` on.
 
-    In units of 1 / :data:`_CDF_ONE`. All arithmetic is in 32 bits and runs along the rows, which
-    compiles to vector instructions; looking up the table is a loop of its own, since it does not.
-
-    Args:
-        m: the mixture.
-        rows: its rows.
-        edges: int32, in 1/128 gray level, one per row.
-        place, cdf: int32, one per row: scratch, and the result.
+    N is at most :data:`_TILE`. All arithmetic on the distributions is in 32 bits and runs along the
+    rows, which compiles to vector instructions; looking up the table is a loop of its own, since it
+    does not.
     """
+    count = values.shape[0]
+    cdf, fraction = np.zeros(count, dtype=np.int32), np.empty(count, dtype=np.int32)
+    place, entry = np.empty(count, dtype=np.uint32), np.empty(count, dtype=np.int32)
     limit = np.int32(_Z_LIMIT)
     for i in range(N_MIXTURES):
+        rows = slice(first, first + count)
         centre, inverse, farthest = m.centre[i, rows], m.inverse_scale[i, rows], m.farthest[i, rows]
         weight = m.weight[i, rows]
-        fraction = np.empty_like(place)
-        for n in range(edges.shape[0]):
-            distance = np.int32(edges[n] - centre[n])
+        for n in range(count):
+            edge = np.int32(np.int32(values[n] << np.int32(_LEVEL_BITS)) - np.int32(_HALF_LEVEL))
+            distance = np.int32(edge - centre[n])
             distance = min(max(distance, np.int32(-farthest[n])), farthest[n])
             z = np.int32(np.int32(distance * inverse[n]) >> np.int32(_INVERSE_SHIFT))
             z = np.int32(min(max(z, np.int32(-limit)), limit) + limit)
-            place[n] = z >> np.int32(_Z_STEP_BITS)
+            place[n] = np.uint32(z >> np.int32(_Z_STEP_BITS))
             fraction[n] = z & np.int32((1 << _Z_STEP_BITS) - 1)
-        for n in range(edges.shape[0]):
-            place[n] = m.logistic[np.uint32(place[n])]
-        for n in range(edges.shape[0]):
-            slope = np.int32(place[n] >> np.int32(_SLOPE_SHIFT))
-            rise = np.int32(np.int32(slope * fraction[n]) >> np.int32(_Z_STEP_BITS))
-            value = np.int32(np.int32(place[n] & np.int32(_LOGISTIC_ONE)) + rise)
-            cdf[n] = np.int32(cdf[n] + np.int32(weight[n] * value))
-
-
-@njit(cache=True, nogil=True)
-def _fill_tables(cdfs: NDArray[np.int32], tables: NDArray[np.float32]) -> None:
-    """Entries in proportion to the steps of the cdfs (17, N), each at least the floor."""
-    for n in range(tables.shape[0]):
-        first = np.int64(cdfs[0, n])
-        span = cdfs[HALF_VALUES, n] - first
-        below = np.int64(0)
-        if span > 0:
-            # One division for all entries; what is left to its rounding goes to the last one.
-            factor = (np.int64(TABLE_TOTAL - _FLOOR) << _FACTOR_BITS) // span
-            for h in range(HALF_VALUES - 1):
-                upto = ((cdfs[h + 1, n] - first) * factor) >> _FACTOR_BITS
-                tables[n, h] = upto - below + _FLOOR // HALF_VALUES
-                below = upto
-        else:
-            for h in range(HALF_VALUES - 1):
-                upto = (np.int64(h + 1) * (TABLE_TOTAL - _FLOOR)) // HALF_VALUES
-                tables[n, h] = upto - below + _FLOOR // HALF_VALUES
-                below = upto
-        tables[n, HALF_VALUES - 1] = TABLE_TOTAL - _FLOOR - below + _FLOOR // HALF_VALUES
-
-
-_TILE = 256  # rows handled together: their intermediate results stay in the cache
-
-
-@njit(cache=True, nogil=True)
-def _high_tables(m: Mixture, cdfs: NDArray[np.int32], tables: NDArray[np.float32]) -> None:
-    for start in range(0, tables.shape[0], _TILE):
-        rows = slice(start, min(start + _TILE, tables.shape[0]))
-        count = rows.stop - rows.start
-        edges, place = np.empty(count, dtype=np.int32), np.empty(count, dtype=np.int32)
-        cdfs[0, rows] = 0
-        cdfs[HALF_VALUES, rows] = _CDF_ONE
-        for h in range(1, HALF_VALUES):
-            edges[:] = ((HALF_VALUES * h) << _LEVEL_BITS) - (1 << (_LEVEL_BITS - 1))
-            cdfs[h, rows] = 0
-            _cumulate(m, rows, edges, place, cdfs[h, rows])
-        _fill_tables(cdfs[:, rows], tables[rows])
-
-
-@njit(cache=True, nogil=True)
-def _low_tables(
-    m: Mixture,
-    high_cdfs: NDArray[np.int32],
-    high: NDArray[np.int32],
-    tables: NDArray[np.float32],
-) -> None:
-    for start in range(0, tables.shape[0], _TILE):
-        rows = slice(start, min(start + _TILE, tables.shape[0]))
-        count = rows.stop - rows.start
-        edges, place = np.empty(count, dtype=np.int32), np.empty(count, dtype=np.int32)
-        cdfs = np.zeros((HALF_VALUES + 1, count), dtype=np.int32)
         for n in range(count):
-            cdfs[0, n] = high_cdfs[high[start + n], start + n]
-            cdfs[HALF_VALUES, n] = high_cdfs[high[start + n] + 1, start + n]
-            edges[n] = ((HALF_VALUES * high[start + n]) << _LEVEL_BITS) - (1 << (_LEVEL_BITS - 1))
-        for h in range(1, HALF_VALUES):
-            for n in range(count):
-                edges[n] += np.int32(1 << _LEVEL_BITS)
-            _cumulate(m, rows, edges, place, cdfs[h])
-        _fill_tables(cdfs, tables[rows])
+            entry[n] = m.logistic[place[n]]
+        for n in range(count):
+            slope = np.int32(entry[n] >> np.int32(_SLOPE_SHIFT))
+            rise = np.int32(np.int32(slope * fraction[n]) >> np.int32(_Z_STEP_BITS))
+            value = np.int32(np.int32(entry[n] & np.int32(_LOGISTIC_ONE)) + rise)
+            cdf[n] = np.int32(cdf[n] + np.int32(weight[n] * value))
+    for n in range(count):
+        below = np.int64(cdf[n])
+        if values[n] <= 0:
+            below = np.int64(0)
+        if values[n] >= VALUES:
+            below = np.int64(_CDF_ONE)
+        out[n] = (below * _FACTOR >> _FACTOR_BITS) + values[n] * _SHARE
 
 
-class HighTables(NamedTuple):
-    """Tables of the high four bits of N sub-pixels.
+@njit(cache=True, nogil=True)
+def _intervals(
+    m: Mixture, values: NDArray[np.int32], first: NDArray[np.int32], size: NDArray[np.int32]
+) -> None:
+    for start in range(0, values.shape[0], _TILE):
+        rows = slice(start, min(start + _TILE, values.shape[0]))
+        _starts(m, start, values[rows], first[rows])
+        _starts(m, start, values[rows] + np.int32(1), size[rows])
+        for n in range(rows.start, rows.stop):
+            size[n] -= first[n]
+
+
+class Intervals(NamedTuple):
+    """What N values own of the range coder's 2^24 units.
 
     Attributes:
-        tables: float32 (N, 16), integers that sum to ``TABLE_TOTAL``.
-        cdfs: int32 (17, N), the probabilities that they were made from.
+        first: int32 (N,), the first unit.
+        size: int32 (N,), how many.
     """
 
-    tables: NDArray[np.float32]
-    cdfs: NDArray[np.int32]
+    first: NDArray[np.int32]
+    size: NDArray[np.int32]
 
 
-def high_tables(m: Mixture) -> HighTables:
-    """Tables of the high four bits."""
-    n = m.weight.shape[1]
-    result = HighTables(
-        np.empty((n, HALF_VALUES), dtype=np.float32),
-        np.empty((HALF_VALUES + 1, n), dtype=np.int32),
-    )
-    _high_tables(m, result.cdfs, result.tables)
+def intervals(m: Mixture, values: NDArray[np.int32]) -> Intervals:
+    """The intervals of values (N,) under distributions (N,)."""
+    result = Intervals(np.empty_like(values), np.empty_like(values))
+    _intervals(m, values, *result)
     return result
 
 
-def low_tables(
-    m: Mixture, high_cdfs: NDArray[np.int32], high: NDArray[np.int32]
-) -> NDArray[np.float32]:
-    """Tables of the low four bits given the high ones (N,): as :class:`HighTables`."""
-    out = np.empty((m.weight.shape[1], HALF_VALUES), dtype=np.float32)
-    _low_tables(m, high_cdfs, high, out)
-    return out
+@njit(cache=True, nogil=True, inline="always")
+def _start(m: Mixture, n: int, value: int) -> int:
+    """:func:`_starts` of one value, 1 to 255."""
+    edge = (value << _LEVEL_BITS) - _HALF_LEVEL
+    cdf = np.int64(0)
+    for i in range(N_MIXTURES):
+        farthest = np.int64(m.farthest[i, n])
+        distance = min(max(edge - m.centre[i, n], -farthest), farthest)
+        z = (distance * m.inverse_scale[i, n]) >> _INVERSE_SHIFT
+        z = min(max(z, -_Z_LIMIT), _Z_LIMIT) + _Z_LIMIT
+        entry = np.int64(m.logistic[np.uint64(z >> _Z_STEP_BITS)])
+        rise = ((entry >> _SLOPE_SHIFT) * (z & ((1 << _Z_STEP_BITS) - 1))) >> _Z_STEP_BITS
+        cdf += m.weight[i, n] * ((entry & _LOGISTIC_ONE) + rise)
+    start: int = (cdf * _FACTOR >> _FACTOR_BITS) + value * _SHARE
+    return start
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _nearest_edge(m: Mixture, n: int) -> int:
+    """The value, 1 to 255, whose lower edge is next below a mixture's mean."""
+    mean = np.int64(0)
+    for i in range(N_MIXTURES):
+        mean += np.int64(m.weight[i, n]) * m.centre[i, n]
+    value = ((mean >> _WEIGHT_BITS) + _HALF_LEVEL) >> _LEVEL_BITS
+    nearest: int = min(max(value, np.int64(1)), np.int64(VALUES - 1))
+    return nearest
+
+
+@njit(cache=True, nogil=True)
+def _decode(
+    m: Mixture,
+    state: NDArray[np.uint64],
+    words: NDArray[np.uint32],
+    first_row: int,
+    values: NDArray[np.int32],
+) -> bool:
+    """Decodes values; false if the words are not an encoder's."""
+    position, width, read = state[0], state[1], np.int64(state[2])
+    for n in range(values.shape[0]):
+        unit = unit_at(position, width)
+        if unit >= TOTAL:
+            return False
+        # The value lies in [low, high). From the mean on in steps that double, and where the other
+        # end is nearer than that, halving.
+        low, high, first, end = 0, VALUES, np.int64(0), np.int64(TOTAL)
+        probe, step = _nearest_edge(m, first_row + n), 1
+        while high - low > 1:
+            start = _start(m, first_row + n, probe)
+            if start <= unit:
+                low, first = probe, start
+                probe = min(low + step, (low + high) >> 1)
+            else:
+                high, end = probe, start
+                probe = max(high - step, (low + high) >> 1)
+            step *= 2
+        values[n] = low
+        position, width, read = narrowed(position, width, read, words, first, end - first)
+    state[0], state[1], state[2] = position, width, np.uint64(read)
+    return True
+
+
+def decode_values(
+    m: Mixture, decoder: RangeDecoder, rows: slice, values: NDArray[np.int32]
+) -> None:
+    """Reads the values of some rows of the distributions, into ``values[rows]``.
+
+    Raises:
+        CorruptStream: no encoder wrote the decoder's words.
+    """
+    if not _decode(m, decoder.state, decoder.words, rows.start, values[rows]):
+        raise CorruptStream("the payload is not a valid range-coder stream")
 
 
 def code_length(m: Mixture, values: NDArray[np.int32]) -> float:
     """Bits that the range coder takes for values (N,) under distributions (N,)."""
-    rows = np.arange(len(values))
-    high, low = values // HALF_VALUES, values % HALF_VALUES
-    tables, cdfs = high_tables(m)
-    entries = np.stack([tables[rows, high], low_tables(m, cdfs, high)[rows, low]])
-    return float(24 * entries.size - np.log2(entries.astype(np.float64) + 1.0).sum())
+    sizes = intervals(m, values).size
+    return float(PRECISION * len(values) - np.log2(sizes.astype(np.float64)).sum())

@@ -24,11 +24,9 @@ from source_codec.experts import PHASES, expert_of
 from source_codec.features import N_DENSITIES, features_at
 from source_codec.integer_network import IntegerLayer, IntegerNetwork
 from source_codec.logistic_mixture import (
-    HALF_VALUES,
     MAX_TEMPERATURE,
     MixtureTables,
-    high_tables,
-    low_tables,
+    intervals,
     mixture,
 )
 from source_codec.order import Order, rank_map
@@ -130,7 +128,7 @@ class Model:
         inputs, base, exponent = features_at(image, known, ys, xs, 5, gray=False)
         digest = hashlib.blake2b(inputs.tobytes(), digest_size=16)
         residual = (image[ys, xs, :2].astype(np.int32) - 48) * 2
-        high = image[ys, xs, 2].astype(np.int32) // HALF_VALUES
+        values = image[ys, xs, 2].astype(np.int32)
         necks = [network.trunk(inputs) for network in self.experts]
         for network, neck in zip(self.experts, necks, strict=True):
             digest.update(neck.tobytes())
@@ -138,8 +136,7 @@ class Model:
                 coded = np.ascontiguousarray(residual[:, :c])
                 parameters = network.head(c, neck, coded)
                 one = mixture(parameters, base[:, c].copy(), exponent, coded, 3 * c, self.tables)
-                tables, cdfs = high_tables(one)
-                for array in (parameters, tables, low_tables(one, cdfs, high)):
+                for array in (parameters, *intervals(one, values)):
                     digest.update(array.tobytes())
         dense = expert_of(N_DENSITIES - 1, small=False)
         digest.update(self._adapted(dense, necks[dense], inputs, base, exponent, image[ys, xs]))

@@ -14,9 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
 
-import constriction
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,14 +33,15 @@ from source_codec.features import (
 )
 from source_codec.integer_network import IntegerNetwork
 from source_codec.logistic_mixture import (
-    HALF_VALUES,
+    Intervals,
     Mixture,
-    high_tables,
-    low_tables,
+    decode_values,
+    intervals,
     mixture,
 )
 from source_codec.model import Model
 from source_codec.order import Order, rank_map
+from source_codec.range_coder import RangeDecoder, RangeEncoder
 from source_codec.schedule import Schedule, boundaries
 from source_codec.workers import Workers
 
@@ -50,13 +49,8 @@ CHUNK = 1 << 11
 """Pixels of one image coded from one evaluation at most; larger steps are coded chunk by chunk
 (all from the same known pixels). Part of the stream format."""
 LEAST_BITS_PER_VALUE = 2.0**-12
-"""Less than any value costs: each of its two tables leaves 15/16 of 2^-12 to the other entries."""
+"""Less than any value costs: the others share 255/256 of 2^-12 at least."""
 _READ_AHEAD_BITS = 128  # more than the range decoder holds beyond what it has used
-_queue = constriction.stream.queue
-# constriction's extension classes carry no type information.
-RangeEncoder: TypeAlias = Any
-RangeDecoder: TypeAlias = Any
-_CATEGORICAL = constriction.stream.model.Categorical(perfect=False)
 
 
 @dataclass(frozen=True)
@@ -320,27 +314,17 @@ def input_units(
 
 
 @dataclass(frozen=True)
-class _CodedChannel:
-    """Values of one channel of a block, in halves, with their probability tables."""
-
-    high: NDArray[np.int32]
-    low: NDArray[np.int32]
-    high_table: NDArray[np.float32]
-    low_table: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
 class _CodedBlock:
-    """Everything the encoder needs of a block."""
+    """Everything the encoder needs of a block: its rows, and the intervals of each channel."""
 
     units: list[Unit]
-    channels: list[_CodedChannel]
+    channels: list[Intervals]
 
 
-def _tables_of_truth(
+def _intervals_of_truth(
     context: Context, truth: NDArray[np.uint8], step: Step, numbered: tuple[int, list[Unit]]
 ) -> _CodedBlock:
-    """True values and tables of all channels of a block."""
+    """Intervals of the true values of all channels of a block."""
     block, units = numbered
     evaluation = context.evaluate(step, units)
     n = len(evaluation.exponent)
@@ -353,10 +337,7 @@ def _tables_of_truth(
     for channel, values in enumerate(true):
         prediction = context.predict(step, block, evaluation, channel, residual)
         predictions.append(prediction)
-        m = prediction.mixture
-        high, low = values // HALF_VALUES, values % HALF_VALUES
-        tables, cdfs = high_tables(m)
-        channels.append(_CodedChannel(high, low, tables, low_tables(m, cdfs, high)))
+        channels.append(intervals(prediction.mixture, values))
         if channel < 2:
             base = evaluation.base[channel]
             residual[:, channel] = input_units(values, base, evaluation.exponent)
@@ -381,20 +362,18 @@ def encode_steps(
         After each step the fraction of the pixels coded so far, and the images' range coders.
     """
     context = Context(model, np.zeros_like(images), gray, process.adaptive)
-    coders = [_queue.RangeEncoder() for _ in images]
+    coders = [RangeEncoder() for _ in images]
     done = 0
     for step in steps_of(process, *images.shape[1:3]):
         context.begin_step()
         work = workers.map(
-            partial(_tables_of_truth, context, images, step),
+            partial(_intervals_of_truth, context, images, step),
             enumerate(blocks_of(step, len(images)), start=context.blocks),
         )
         for block in work:
             for unit in block.units:
-                rows = unit.rows
-                for c in block.channels:
-                    coders[unit.image].encode(c.high[rows], _CATEGORICAL, c.high_table[rows])
-                    coders[unit.image].encode(c.low[rows], _CATEGORICAL, c.low_table[rows])
+                for first, size in block.channels:
+                    coders[unit.image].encode(first[unit.rows], size[unit.rows])
         context.images[:, step.ys, step.xs] = images[:, step.ys, step.xs]
         context.end_step(step)
         done += len(step.ys)
@@ -403,8 +382,7 @@ def encode_steps(
 
 def finished_payload(coder: RangeEncoder) -> bytes:
     """The bytes of a finished range coder."""
-    words: bytes = coder.get_compressed().astype("<u4").tobytes()
-    return words
+    return coder.finished().astype("<u4").tobytes()
 
 
 def _decode_block(
@@ -418,21 +396,14 @@ def _decode_block(
     """Reads the values of a block and puts them into the images."""
     n = len(evaluation.exponent)
     residual = np.empty((n, 2), dtype=np.int32)
-    high, low = np.empty(n, dtype=np.int32), np.empty(n, dtype=np.int32)
     pixels = np.empty((n, 3), dtype=np.uint8)
     predictions, true = [], []
     for channel in range(context.channels):
         prediction = context.predict(step, block, evaluation, channel, residual)
         predictions.append(prediction)
-        m = prediction.mixture
-        # A block has at most one chunk of an image, so all high halves can be read first.
-        table, cdfs = high_tables(m)
+        values = np.empty(n, dtype=np.int32)
         for unit in evaluation.units:
-            high[unit.rows] = coders[unit.image].decode(_CATEGORICAL, table[unit.rows])
-        table = low_tables(m, cdfs, high)
-        for unit in evaluation.units:
-            low[unit.rows] = coders[unit.image].decode(_CATEGORICAL, table[unit.rows])
-        values = HALF_VALUES * high + low
+            decode_values(prediction.mixture, coders[unit.image], unit.rows, values)
         pixels[:, channel] = values
         true.append(values)
         if channel < 2:
@@ -468,8 +439,7 @@ def decode_images(
     for payload in payloads:
         if len(payload) % 4:
             raise CorruptStream("the payload does not consist of whole words")
-        words = np.frombuffer(payload, dtype="<u4").astype(np.uint32)
-        coders.append(_queue.RangeDecoder(words))
+        coders.append(RangeDecoder(np.frombuffer(payload, dtype="<u4").astype(np.uint32)))
     images = np.zeros((len(payloads), height, width, 3), dtype=np.uint8)
     context = Context(model, images, gray, process.adaptive)
     left = height * width
@@ -477,16 +447,13 @@ def decode_images(
         context.begin_step()
         work = workers.map(partial(context.evaluate, step), blocks_of(step, len(images)))
         for block, evaluation in enumerate(work, start=context.blocks):
-            try:
-                workers.alone(_decode_block, context, coders, workers, step, block, evaluation)
-            except AssertionError as error:
-                raise CorruptStream("the payload is not a valid range-coder stream") from error
+            workers.alone(_decode_block, context, coders, workers, step, block, evaluation)
         context.end_step(step)
         left -= len(step.ys)
         if left * context.channels * LEAST_BITS_PER_VALUE > _READ_AHEAD_BITS and any(
-            coder.maybe_exhausted() for coder in coders
+            coder.overrun for coder in coders
         ):
             raise CorruptStream("the payload ends before the image does")
         yield context
-    if not all(coder.maybe_exhausted() for coder in coders):
-        raise CorruptStream("the payload is longer than the image")
+    if not all(coder.complete for coder in coders):
+        raise CorruptStream("the payload is longer than the image, or ends early")

@@ -1,8 +1,8 @@
-"""Integer probability tables, against logistic mixtures in float64, and as the coder uses them."""
+"""Integer probabilities, against logistic mixtures in float64, and as the coder uses them."""
 
+import itertools
 from dataclasses import dataclass
 
-import constriction
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -11,19 +11,19 @@ from scipy.stats import logistic
 
 from source_codec import ModelError
 from source_codec.logistic_mixture import (
-    TABLE_TOTAL,
     Mixture,
     MixtureTables,
     code_length,
-    high_tables,
-    low_tables,
+    decode_values,
+    intervals,
     mixture,
 )
+from source_codec.range_coder import RangeDecoder, RangeEncoder
 
 Floats = NDArray[np.float64]
 TABLES = MixtureTables.compute()
 FLOOR = 2.0**-12
-"""Weight of the uniform distribution that is mixed into each table."""
+"""Weight of the uniform distribution that is mixed in."""
 
 
 @dataclass(frozen=True)
@@ -101,13 +101,14 @@ def extreme_cases() -> list[Case]:
     return [Case(parameters, base, exponent, residual, t) for t in (-16, 0, 16)]
 
 
-def all_tables(m: Mixture) -> tuple[Floats, Floats]:
-    """Every table of every row: (N, 16) and (N, 16, 16), the latter by the high half."""
+def all_sizes(m: Mixture) -> Floats:
+    """Units of every value of every row: (N, 256)."""
     n = m.weight.shape[1]
-    high, cdfs = high_tables(m)
-    low = [low_tables(m, cdfs, np.full(n, h, dtype=np.int32)) for h in range(16)]
-    assert high.dtype == np.float32
-    return high.astype(np.float64), np.stack(low, axis=1).astype(np.float64)
+    found = [intervals(m, np.full(n, value, dtype=np.int32)) for value in range(256)]
+    assert (found[0].first == 0).all()
+    for one, following in itertools.pairwise(found):
+        np.testing.assert_array_equal(one.first + one.size, following.first)
+    return np.stack([one.size for one in found], axis=1).astype(np.float64)
 
 
 CASES = [
@@ -119,16 +120,11 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_tables_sum_exactly(case: Case) -> None:
-    """2^24 - 16 in all; an entry is a whole number, at least its share of the floor: 256."""
-    for table in all_tables(case.mixture()):
-        assert (table == np.rint(table)).all()
-        assert (table.sum(axis=-1) == (1 << 24) - 16).all()
-        assert table.min() >= 256
-
-
-def test_total_leaves_room_for_the_coders_ones() -> None:
-    assert TABLE_TOTAL + 16 == 1 << 24
+def test_all_units_are_taken(case: Case) -> None:
+    """2^24 in all; each value has at least its share of the floor: 16."""
+    sizes = all_sizes(case.mixture())
+    assert (sizes.sum(axis=1) == 1 << 24).all()
+    assert sizes.min() >= 16
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -138,24 +134,14 @@ def test_mixture_is_well_formed(case: Case) -> None:
     assert m.weight.min() >= 0
 
 
-def worst_error(case: Case) -> tuple[float, float]:
-    """Largest difference of a table entry from float64: of high and of low halves."""
-    exact = case.probabilities().reshape(-1, 16, 16)
-    high, low = all_tables(case.mixture())
-    exact_high = exact.sum(axis=2)
-    exact_low = exact / np.maximum(exact_high, 1e-300)[..., None]
-    high_error = np.abs(high / 2**24 - ((1 - FLOOR) * exact_high + FLOOR / 16))
-    low_error = np.abs(low / 2**24 - ((1 - FLOOR) * exact_low + FLOOR / 16))
-    # Where a high half is next to impossible its low halves matter next to nothing.
-    return high_error.max(), (low_error * exact_high[..., None]).max()
-
-
 @pytest.mark.parametrize("case", CASES[:7])
-def test_tables_are_those_of_a_mixture_of_logistics(case: Case) -> None:
+def test_probabilities_are_those_of_a_mixture_of_logistics(case: Case) -> None:
+    error = np.abs(
+        all_sizes(case.mixture()) / 2**24 - ((1 - FLOOR) * case.probabilities() + FLOOR / 256)
+    )
     # Weights are rounded to 2^-15, and logits times the temperature's factor to 1/64 nat; where
     # that factor is 1 or 2 there is nothing to round.
-    limit = 2e-4 if case.temperature in (-16, 0) else 4e-3
-    assert max(worst_error(case)) < limit
+    assert error.max() < (2e-4 if case.temperature in (-16, 0) else 4e-3)
 
 
 def test_a_single_logistic() -> None:
@@ -177,26 +163,43 @@ def test_temperature_widens() -> None:
     wider = Case(case.parameters.copy(), case.base, case.exponent, case.residual, 0)
     wider.parameters[:, 10:15] += 16
     hot = Case(case.parameters, case.base, case.exponent, case.residual, 16)
-    for a, b in zip(all_tables(hot.mixture()), all_tables(wider.mixture()), strict=True):
-        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(all_sizes(hot.mixture()), all_sizes(wider.mixture()))
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_code_length_is_that_of_the_tables(case: Case) -> None:
-    """-log2 of the product of (entry + 1) / 2^24 over both halves, value by value."""
+def test_code_length_is_that_of_the_units(case: Case) -> None:
+    """-log2 of the product of the values' shares of 2^24."""
     m = case.mixture()
-    high, low = all_tables(m)
+    sizes = all_sizes(m)
     rng = np.random.default_rng(20)
-    rows = np.arange(len(high))
-    for values in (rng.integers(0, 256, len(high)), np.zeros_like(rows), rows * 0 + 255):
-        expected = -np.log2((high[rows, values // 16] + 1) / 2**24)
-        expected -= np.log2((low[rows, values // 16, values % 16] + 1) / 2**24)
+    rows = np.arange(len(sizes))
+    for values in (rng.integers(0, 256, len(sizes)), np.zeros_like(rows), rows * 0 + 255):
+        expected = -np.log2(sizes[rows, values] / 2**24)
         got = code_length(m, values.astype(np.int32))
         assert got == pytest.approx(expected.sum(), rel=1e-12)
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_decoded_values_are_the_encoded_ones(case: Case) -> None:
+    """Likely and unlikely ones, a part of the rows at a time."""
+    m = case.mixture()
+    rng = np.random.default_rng(24)
+    n = m.weight.shape[1]
+    likely = (m.centre[0] >> 7).clip(0, 255)
+    values = np.where(rng.random(n) < 0.7, likely, rng.integers(0, 256, n)).astype(np.int32)
+    values[:2] = 0, 255
+    encoder = RangeEncoder()
+    encoder.encode(*intervals(m, values))
+    decoder = RangeDecoder(encoder.finished())
+    decoded = np.full(n, -1, dtype=np.int32)
+    for rows in (slice(0, 7), slice(7, n)):
+        decode_values(m, decoder, rows, decoded)
+    np.testing.assert_array_equal(decoded, values)
+    assert decoder.complete
+
+
 def test_no_value_costs_more_than_the_floor_allows() -> None:
-    """Two tables of which each has at least 2^-16: 32 bits at most."""
+    """Each value has at least 2^-20: 20 bits at most."""
     for case in extreme_cases():
         m = case.mixture()
         for value in (0, 1, 128, 254, 255):
@@ -204,7 +207,7 @@ def test_no_value_costs_more_than_the_floor_allows() -> None:
             for n in range(0, m.weight.shape[1], 17):
                 parts = (m.weight, m.centre, m.inverse_scale, m.farthest)
                 one = Mixture(*(part[:, n : n + 1].copy() for part in parts), m.logistic)
-                assert code_length(one, values) <= 32.0
+                assert code_length(one, values) <= 20.0
 
 
 def test_tabulated_functions() -> None:
@@ -234,75 +237,3 @@ def test_damaged_tables_are_refused() -> None:
         MixtureTables(**(good | {"logistic": good["logistic"][::-1].copy()}))
     with pytest.raises(ModelError, match="one"):
         MixtureTables(**(good | {"exponential": good["exponential"] - (good["exponential"] > 0)}))
-
-
-# How constriction's range coder uses the tables.
-
-CATEGORICAL = constriction.stream.model.Categorical(perfect=False)
-
-
-def random_tables(seed: int, n: int) -> NDArray[np.float32]:
-    """Tables of 16 whole numbers with the right total, from flat to nearly certain."""
-    rng = np.random.default_rng(seed)
-    shares = rng.dirichlet(np.full(16, 0.1), n)
-    entries = np.floor(shares * (TABLE_TOTAL - 16 * 256)).astype(np.int64) + 256
-    entries[np.arange(n), rng.integers(16, size=n)] += TABLE_TOTAL - entries.sum(axis=1)
-    return entries.astype(np.float32)
-
-
-def exact_interval(symbols: NDArray[np.int32], tables: NDArray[np.float32]) -> tuple[int, int, int]:
-    """A range coder in unbounded integers, with probabilities (entry + 1) / 2^24 exactly.
-
-    State of 64 bits, words of 32 bits (Martin 1979; constriction's defaults).
-
-    Returns:
-        ``(low, size, words)``: any number in [low, low + size) over 2^(64 + 32 words) identifies
-        the symbols.
-    """
-    low, size, words = 0, (1 << 64) - 1, 0
-    for symbol, table in zip(symbols, tables, strict=True):
-        entries = [int(entry) + 1 for entry in table]
-        assert sum(entries) == 1 << 24
-        unit = size >> 24
-        low += unit * sum(entries[:symbol])
-        size = unit * entries[symbol]
-        while size < 1 << 32:
-            low, size, words = low << 32, size << 32, words + 1
-    return low, size, words
-
-
-def test_range_coder_uses_the_integers_exactly() -> None:
-    """An error of one in any probability would move the interval and be seen in the words."""
-    rng = np.random.default_rng(21)
-    tables = random_tables(22, 2000)
-    symbols = rng.integers(0, 16, 2000).astype(np.int32)
-    encoder = constriction.stream.queue.RangeEncoder()
-    encoder.encode(symbols, CATEGORICAL, tables)
-    compressed = encoder.get_compressed()
-    low, size, words = exact_interval(symbols, tables)
-    number = 0
-    for word in compressed:
-        number = number << 32 | int(word)
-    number <<= 32 * (words + 2 - len(compressed))
-    assert low <= number < low + size
-    # The check is sharp: one more in one entry (and one less in another) is another interval.
-    tables[5, 0] += 1
-    tables[5, 15] -= 1
-    symbols_low, symbols_size, _ = exact_interval(symbols, tables)
-    assert not symbols_low <= number < symbols_low + symbols_size
-
-
-def test_range_coder_takes_the_ideal_length() -> None:
-    tables = random_tables(23, 20_000)
-    rng = np.random.default_rng(24)
-    probabilities = (tables.astype(np.float64) + 1) / 2**24
-    uniform = rng.random(len(tables))[:, None]
-    symbols = (np.cumsum(probabilities, axis=1) < uniform).sum(axis=1).astype(np.int32)
-    encoder = constriction.stream.queue.RangeEncoder()
-    encoder.encode(symbols, CATEGORICAL, tables)
-    ideal = -np.log2(probabilities[np.arange(len(symbols)), symbols]).sum()
-    assert ideal <= encoder.num_bits() + 1
-    assert encoder.num_bits() <= ideal + 64 + 0.001 * len(symbols)
-    decoder = constriction.stream.queue.RangeDecoder(encoder.get_compressed())
-    np.testing.assert_array_equal(decoder.decode(CATEGORICAL, tables), symbols)
-    assert decoder.maybe_exhausted()

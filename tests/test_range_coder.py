@@ -1,0 +1,123 @@
+"""The range coder: against intervals in unbounded integers, and against another implementation."""
+
+import constriction
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from source_codec.range_coder import TOTAL, RangeDecoder, RangeEncoder, narrowed, unit_at
+
+Symbols = tuple[NDArray[np.int32], NDArray[np.int32]]
+
+
+def random_intervals(rng: np.random.Generator, n: int) -> Symbols:
+    """Sizes from one unit to nearly all of them, anywhere."""
+    size = np.floor(2.0 ** rng.uniform(0, 24, n)).astype(np.int64)
+    size[rng.random(n) < 0.2] = TOTAL - 1
+    first = np.floor(rng.random(n) * (TOTAL - size + 1)).astype(np.int64)
+    return first.astype(np.int32), size.astype(np.int32)
+
+
+def decode(words: NDArray[np.uint32], first: NDArray[np.int32], size: NDArray[np.int32]) -> bool:
+    """Whether each unit that the decoder finds lies in the interval that was coded."""
+    decoder = RangeDecoder(words)
+    position, width, read = decoder.state[0], decoder.state[1], int(decoder.state[2])
+    for one, length in zip(first.tolist(), size.tolist(), strict=True):
+        if not one <= unit_at(position, width) < one + length:
+            return False
+        position, width, read = narrowed(position, width, read, words, one, length)
+        position, width = np.uint64(position), np.uint64(width)
+    decoder.state[:] = position, width, read
+    return decoder.complete
+
+
+def exact_interval(first: NDArray[np.int32], size: NDArray[np.int32]) -> tuple[int, int, int]:
+    """A range coder in unbounded integers: state of 64 bits, words of 32 bits.
+
+    Returns:
+        ``(low, width, words)``: any number in [low, low + width) over 2^(64 + 32 words) identifies
+        the symbols.
+    """
+    low, width, words = 0, (1 << 64) - 1, 0
+    for one, length in zip(first.tolist(), size.tolist(), strict=True):
+        unit = width >> 24
+        low += unit * one
+        width = unit * length
+        while width < 1 << 32:
+            low, width, words = low << 32, width << 32, words + 1
+    return low, width, words
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 10, 3000])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_words_are_a_number_in_the_interval(seed: int, count: int) -> None:
+    symbols = random_intervals(np.random.default_rng(seed), count)
+    encoder = RangeEncoder()
+    for part in np.array_split(np.arange(count), 3):  # in several calls
+        encoder.encode(symbols[0][part], symbols[1][part])
+    found = encoder.finished()
+    low, width, words = exact_interval(*symbols)
+    assert len(found) <= words + 1
+    number = int("".join(f"{word:08x}" for word in found), 16) << 32 * (words + 2 - len(found))
+    assert low <= number < low + width
+    assert decode(found, *symbols)
+    ideal = (24 - np.log2(symbols[1])).sum()
+    assert ideal - 1 <= encoder.bits <= ideal + 1 + 0.001 * count
+
+
+def test_carries_run_through_many_words() -> None:
+    """A number just below a word's end, for long, then above it."""
+    first = np.full(300, TOTAL - 1, dtype=np.int32)
+    size = np.ones(300, dtype=np.int32)
+    for tail in (0, TOTAL - 1):
+        first[-1] = tail
+        encoder = RangeEncoder()
+        encoder.encode(first, size)
+        assert decode(encoder.finished(), first, size)
+
+
+def test_same_words_as_constriction() -> None:
+    """An independent implementation, with probabilities that it takes exactly.
+
+    Its model adds one to each of 16 whole numbers that sum to 2^24 - 16. It may end with a word of
+    zeros, which we leave out.
+    """
+    rng = np.random.default_rng(5)
+    shares = rng.dirichlet(np.full(16, 0.1), 5000)
+    entries = np.floor(shares * (TOTAL - 16)).astype(np.int64)
+    entries[:, 3] += TOTAL - 16 - entries.sum(axis=1)
+    symbols = np.where(rng.random(5000) < 0.9, entries.argmax(axis=1), rng.integers(16, size=5000))
+    reference = constriction.stream.queue.RangeEncoder()
+    model = constriction.stream.model.Categorical(perfect=False)
+    reference.encode(symbols.astype(np.int32), model, entries.astype(np.float32))
+    starts = np.cumsum(entries + 1, axis=1) - (entries + 1)
+    rows = np.arange(5000)
+    encoder = RangeEncoder()
+    encoder.encode(
+        starts[rows, symbols].astype(np.int32), (entries[rows, symbols] + 1).astype(np.int32)
+    )
+    expected = reference.get_compressed()
+    np.testing.assert_array_equal(encoder.finished(), expected[: len(encoder.finished())])
+    assert not expected[len(encoder.finished()) :].any()
+
+
+def test_nothing_coded() -> None:
+    assert len(RangeEncoder().finished()) == 0
+    assert RangeDecoder(np.empty(0, dtype=np.uint32)).complete
+
+
+def test_words_that_no_encoder_wrote() -> None:
+    """The last few numbers of 64 bits belong to no symbol."""
+    decoder = RangeDecoder(np.full(2, 0xFFFFFFFF, dtype=np.uint32))
+    assert unit_at(decoder.state[0], decoder.state[1]) == TOTAL
+
+
+def test_words_left_over_are_noticed() -> None:
+    symbols = random_intervals(np.random.default_rng(6), 50)
+    encoder = RangeEncoder()
+    encoder.encode(*symbols)
+    words = encoder.finished()
+    assert decode(words, *symbols)
+    for left_over in (0, 1, 0xFFFFFFFF):
+        assert not decode(np.append(words, np.uint32(left_over)), *symbols)
+    assert not decode(words[:-1], *symbols)
