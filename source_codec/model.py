@@ -23,6 +23,7 @@ from source_codec.errors import ModelError
 from source_codec.experts import PHASES, expert_of
 from source_codec.features import N_DENSITIES, features_at
 from source_codec.integer_network import IntegerLayer, IntegerNetwork
+from source_codec.kernel_loading import postpone_blas
 from source_codec.logistic_mixture import (
     MAX_TEMPERATURE,
     MixtureTables,
@@ -203,6 +204,7 @@ class Model:
             raise ModelError(f"{path}: missing tensor {error}") from error
         except (ValueError, TypeError) as error:
             raise ModelError(f"{path}: malformed tensor: {error}") from error
+        postpone_blas()
         if model.golden != metadata.get("golden"):
             raise ModelError(
                 f"{path}: self-test failed: damaged file, or this machine does not compute exactly"
