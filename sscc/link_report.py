@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from flowgraphs.link import LinkReport
-from flowgraphs.link_plot import save_link_plot
 from sscc.images import write_png
 
 _LINES = (
@@ -42,6 +41,8 @@ def write_results(report: LinkReport, folder: Path, stem: str) -> None:
 
     The received image of an earlier run is removed if this one brought none.
     """
+    from flowgraphs.link_plot import save_link_plot  # loads matplotlib, which reports do not need
+
     folder.mkdir(parents=True, exist_ok=True)
     received = folder / f"{stem}-received.png"
     if report.image is None:
