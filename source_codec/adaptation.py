@@ -11,10 +11,12 @@ gradient by each output, n the pixels seen (old ones are slowly forgotten), d a 
 weight of the trained W against what the image says. A block is coded with what was learned up to
 the block before the last, so that two blocks can be worked on at the same time.
 
-Exactness: all of this is float32 and float64 arithmetic with +, -, x, / in a fixed order, rounded
-as IEEE 754 prescribes; there is no library function (the exponential is a polynomial) and no sum
-whose order is left to a compiler (none of the kernels is compiled with relaxed floating point). The
-parameters leave this module as integers.
+Exactness: whatever sums over pixels or inputs is an integer. The inputs are the network's own 8-bit
+activations; weights and gradients are rounded to 16 bits, with a power of two for each output, and
+go into the matrix products as two halves of 8 bits. What is left is float32 and float64 arithmetic
+with +, -, x, / in a fixed order, rounded as IEEE 754 prescribes: the gradient of each pixel and the
+step. There is no library function (the exponential is a polynomial) and none of the kernels is
+compiled with relaxed floating point.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from source_codec.features import FINE_RADIUS, LANES
+from source_codec.features import FINE_RADIUS, LANES, ONE
 from source_codec.integer_network import ZERO_POINT, IntegerLayer
 from source_codec.logistic_mixture import Mixture
 from source_codec.network_shape import FLOOR_BITS, N_MIXTURES
@@ -37,11 +39,16 @@ PRIOR_PIXELS = 40000.0
 DAMPING = 0.1
 MEMORY = 0.99
 """What is kept of the statistics at each block."""
-MOMENT_SHARE = 1 << 14
-"""Share, in 2^-16, of the pixels that enter the inputs' second moments."""
-_GOLDEN = 40503  # 2^16 times the golden ratio's fraction: multiples of it are spread evenly
-_LARGEST_WEIGHT = float(1 << 20)
-_LIMIT = np.float32(1 << 20)  # parameters are confined to what the integer network can give
+FACTOR_BLOCKS = 4
+"""The inputs' second moments change slowly: their matrix is factorised after each of a head's first
+blocks, and then after one of this many."""
+_CODE_BITS = 14  # magnitude of what is carried in two halves of 8 bits
+_MOST_SHIFT = 24
+_LARGEST_WEIGHT = float(1 << 18)
+_LIMIT = 1 << 20  # parameters are confined to what the integer network can give
+_WIDTH_STEP = 64  # inputs are padded to a multiple of this, the depth of a matrix unit's tiles
+_ROW_STEP = 512  # pixels to a multiple of this: the library prepares its kernels for few shapes
+_EXACT_ROWS = 1 << 10  # as many products of 14 bits sum up exactly in float32
 
 
 def _near_places() -> NDArray[np.intp]:
@@ -59,71 +66,152 @@ def _near_places() -> NDArray[np.intp]:
 NEAR = _near_places()
 
 
-@njit(cache=True, nogil=True)
-def _layer_inputs(
-    hidden: NDArray[np.int8], near: NDArray[np.int8], out: NDArray[np.float32]
-) -> None:
-    """The linear map's inputs (N, d): hidden activations, a one, the nearest pixels."""
-    width = hidden.shape[1]
-    unit = np.float32(1 / 32)
-    for n in range(out.shape[0]):
-        for i in range(width):
-            out[n, i] = np.float32(np.int32(hidden[n, i]) + np.int32(ZERO_POINT)) * unit
-        out[n, width] = np.float32(1)
-        for i in range(near.shape[1]):
-            out[n, width + 1 + i] = np.float32(near[n, i]) * unit
+def product(left: NDArray[np.int8], right: NDArray[np.int8], backend: str) -> NDArray[np.int32]:
+    """``left @ right``, exactly: int8 (a, k) and (k, b) to int32 (a, b), for k up to 2^17."""
+    if backend == "int8":
+        from source_codec import int8_products  # loads torch, which takes its time
+
+        return int8_products.product(left, right)
+    total = np.zeros((left.shape[0], right.shape[1]), dtype=np.int32)
+    for start in range(0, left.shape[1], _EXACT_ROWS):
+        part = slice(start, start + _EXACT_ROWS)
+        total += (left[:, part].astype(np.float32) @ right[part].astype(np.float32)).astype(
+            np.int32
+        )
+    return total
 
 
-@njit(cache=True, nogil=True)
-def _linear(
-    inputs: NDArray[np.float32], weight: NDArray[np.float32], out: NDArray[np.int32]
-) -> None:
-    """Parameters (N, o), rounded, from inputs (N, d) and weights (d, o).
+def _padded(count: int, step: int) -> int:
+    return -(-count // step) * step
 
-    For a few rows at a time the sums run along the rows, which suits vector instructions.
+
+def _layer_inputs(hidden: NDArray[np.int8], near: NDArray[np.int8]) -> NDArray[np.int8]:
+    """The linear map's inputs (n, w), in 1/32: the nearest pixels, a one, hidden activations.
+
+    Padded with zeros to whole steps of rows and columns. The activations stay as stored, 128 less
+    than they are: see :func:`_restored`.
     """
-    count, depth = inputs.shape
-    tile = 64
-    column = np.zeros(tile, dtype=np.float32)
-    sums = np.empty((weight.shape[1], tile), dtype=np.float32)
-    for start in range(0, count, tile):
-        rows = min(tile, count - start)
-        sums[:] = np.float32(0.5)
-        for i in range(depth):
-            for n in range(rows):
-                column[n] = inputs[start + n, i]
-            for o in range(weight.shape[1]):
-                w, total = weight[i, o], sums[o]
-                for n in range(tile):
-                    total[n] += column[n] * w
-        for n in range(rows):
-            for o in range(weight.shape[1]):
-                bounded = min(max(np.floor(sums[o, n]), -_LIMIT), _LIMIT)
-                out[start + n, o] = np.int32(bounded)
+    count, first = len(hidden), near.shape[1] + 1
+    depth = first + hidden.shape[1]
+    inputs = np.zeros((_padded(count, _ROW_STEP), _padded(depth, _WIDTH_STEP)), dtype=np.int8)
+    inputs[:count, : first - 1] = near
+    inputs[:count, first - 1] = ONE
+    inputs[:count, first:depth] = hidden
+    return inputs
 
 
-_POWERS = np.ldexp(np.float32(1), -np.arange(64)).astype(np.float32)
+def _restored(sums: NDArray[np.int64], near: int, hidden: int) -> None:
+    """From sums over inputs as stored (d, m) to sums over inputs as they are, in place.
+
+    An activation is 128 more than stored, which is four times the one.
+    """
+    sums[near + 1 : near + 1 + hidden] += ZERO_POINT // ONE * sums[near]
+
+
+def _power_for(peak: NDArray[np.float64]) -> NDArray[np.int32]:
+    """Exponents of the powers of two that bring magnitudes up to the peaks below 2^14."""
+    _, exponent = np.frexp(peak)
+    return np.minimum(_CODE_BITS - exponent, 100).astype(np.int32)
+
+
+def _halves(codes: NDArray[np.int32]) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
+    """Numbers of 16 bits as ``256 high + low``."""
+    high = (codes + 128) >> 8
+    return high.astype(np.int8), (codes - (high << 8)).astype(np.int8)
+
+
+@dataclass(frozen=True)
+class _Linear:
+    """A linear map in integers, from inputs as stored to parameters.
+
+    Attributes:
+        codes: int8 (d, 2 o), high and low halves of the weights times ``2^shift``.
+        bias: int64 (o,), times ``2^shift``, with what the stored activations lack and half a unit.
+        shift: int64 (o,).
+    """
+
+    codes: NDArray[np.int8]
+    bias: NDArray[np.int64]
+    shift: NDArray[np.int64]
+
+    @classmethod
+    def rounded(cls, weight: NDArray[np.float64], near: int, hidden: int) -> _Linear:
+        """From weights (d, o); the row after those of the ``near`` pixels is the bias."""
+        scaled = weight / ONE
+        scaled[near] = 0
+        peak = np.abs(scaled).max(axis=0)
+        shift = np.clip(_power_for(peak), 0, _MOST_SHIFT).astype(np.int64)
+        power = np.ldexp(1.0, shift)
+        codes = np.floor(scaled * power + 0.5).astype(np.int32)
+        lacking = ZERO_POINT * codes[near + 1 : near + 1 + hidden].astype(np.int64).sum(axis=0)
+        bias = np.floor(weight[near] * power + 0.5).astype(np.int64)
+        bias += lacking + ((1 << shift) >> 1)
+        return cls(np.concatenate(_halves(codes), axis=1), bias, shift)
+
+    def parameters(self, inputs: NDArray[np.int8], count: int, backend: str) -> NDArray[np.int32]:
+        """Parameters (N, o) of the first N rows of inputs."""
+        out = np.empty((count, len(self.bias)), dtype=np.int32)
+        _shifted(product(inputs, self.codes, backend), self.bias, self.shift, out)
+        return out
+
+
+@njit(cache=True, nogil=True)
+def _shifted(
+    products: NDArray[np.int32],
+    bias: NDArray[np.int64],
+    shift: NDArray[np.int64],
+    out: NDArray[np.int32],
+) -> None:
+    """Parameters from the products of both halves of the weights (N, 2 o)."""
+    outputs = out.shape[1]
+    limit = np.int64(_LIMIT)
+    for n in range(out.shape[0]):
+        for o in range(outputs):
+            total = (np.int64(products[n, o]) << 8) + products[n, outputs + o] + bias[o]
+            out[n, o] = min(max(total >> shift[o], -limit), limit)
+
+
+_LARGEST_Z = np.float32(43)
 _LOG2_E = np.float32(1.4426950408889634)
 _LN_2 = np.float32(0.6931471805599453)
 _ROOT_HALF = np.float32(0.7071067811865476)
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _decay(z: np.float32) -> np.float32:
-    """exp(-z) for z >= 0, within 3e-7 of its value; beyond 43 as at 43.
+def _octaves(z: np.float32) -> np.float32:
+    """-log2 of exp(-z) for z >= 0; beyond 43 as at 43."""
+    return min(z, _LARGEST_Z) * _LOG2_E
 
-    2^-k times a Taylor polynomial of half an octave to either side.
+
+@njit(cache=True, nogil=True, inline="always")
+def _fraction_power(octaves: np.float32) -> np.float32:
+    """2^-f for the fraction f of octaves, within 3e-7 of its value.
+
+    A Taylor polynomial of half an octave to either side.
     """
-    octaves = min(z, np.float32(43)) * _LOG2_E
-    whole = np.int32(octaves)
-    u = (octaves - np.float32(whole) - np.float32(0.5)) * -_LN_2
+    fraction = octaves - np.float32(np.int32(octaves))
+    u = (fraction - np.float32(0.5)) * -_LN_2
     series = np.float32(1 / 720)
-    for coefficient in (1 / 120, 1 / 24, 1 / 6, 1 / 2, 1.0, 1.0):
-        series = series * u + np.float32(coefficient)
-    return series * _ROOT_HALF * _POWERS[whole]
+    series = series * u + np.float32(1 / 120)
+    series = series * u + np.float32(1 / 24)
+    series = series * u + np.float32(1 / 6)
+    series = series * u + np.float32(1 / 2)
+    series = series * u + np.float32(1)
+    series = series * u + np.float32(1)
+    return series * _ROOT_HALF
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
+def _whole_power(octaves: np.float32) -> np.int32:
+    """2^-k for the whole octaves k, at most 62: the bits of a float32."""
+    return np.int32(np.int32(127) - np.int32(octaves)) << np.int32(23)
+
+
+_TILE = 256  # pixels handled together: their intermediate results stay in the cache
+
+
+# Without checks for division by zero, which would rule out vector instructions.
+@njit(cache=True, nogil=True, error_model="numpy")
 def _gradient(
     m: Mixture,
     values: NDArray[np.int32],
@@ -132,174 +220,263 @@ def _gradient(
     sharpness: np.float32,
     out: NDArray[np.float32],
 ) -> None:
-    """Gradient (N, 15 + c) of the code length in nats by the parameters' integers."""
+    """Gradient (15 + c, N) of the code length in nats by the parameters' integers.
+
+    Every loop runs along pixels, for vector instructions.
+    """
     k = N_MIXTURES
-    channels = residual.shape[1]
     floor = np.float32(2.0**-FLOOR_BITS)
     rest = np.float32(1) - floor
     one, zero = np.float32(1), np.float32(0)
-    mass = np.empty(k, dtype=np.float32)
-    by_mean = np.empty(k, dtype=np.float32)
-    by_scale = np.empty(k, dtype=np.float32)
-    for n in range(values.shape[0]):
-        lower_edge = np.int32((values[n] << 7) - 64)
-        unit = np.float32(1 << exponent[n])
-        total = zero
+    mass = np.empty((k, _TILE), dtype=np.float32)
+    total, shift, factor = np.empty((3, _TILE), dtype=np.float32)
+    near_below, near_above, decay_below, decay_above = np.empty((4, _TILE), dtype=np.float32)
+    bits_below, bits_above = np.empty((2, _TILE), dtype=np.int32)
+    power_below, power_above = bits_below.view(np.float32), bits_above.view(np.float32)
+    for first in range(0, values.shape[0], _TILE):
+        rows = slice(first, min(first + _TILE, values.shape[0]))
+        value, scale = values[rows], exponent[rows]
+        count = value.shape[0]
+        total[:] = zero
         for i in range(k):
-            slope = np.float32(m.inverse_scale[i, n]) * np.float32(2.0**-24)
-            start = lower_edge - m.centre[i, n]
-            z_below = np.float32(start) * slope
-            z_above = np.float32(start + 128) * slope
-            # Tails of the logistic function on both sides of the value, taken from the nearer end:
-            # the difference of two small numbers keeps its digits.
-            flipped = z_below + z_above > 0
-            decay_below, decay_above = _decay(abs(z_below)), _decay(abs(z_above))
-            inverse_below, inverse_above = one / (one + decay_below), one / (one + decay_above)
-            density_below = decay_below * inverse_below * inverse_below
-            density_above = decay_above * inverse_above * inverse_above
-            below = inverse_below * (decay_below if (z_below > 0) == flipped else one)
-            above = inverse_above * (decay_above if (z_above > 0) == flipped else one)
-            if values[n] == 0:
-                below, density_below, z_below = one if flipped else zero, zero, zero
-            if values[n] == 255:
-                above, density_above, z_above = zero if flipped else one, zero, zero
-            mass[i] = below - above if flipped else above - below
-            by_mean[i] = (density_below - density_above) * (slope * unit)
-            by_scale[i] = (density_below * z_below - density_above * z_above) * (_LN_2 / 16)
-            total += np.float32(m.weight[i, n]) * np.float32(2.0**-15) * mass[i]
-        factor = -rest / (rest * total + floor * np.float32(1 / 256))
-        shift = zero
+            centre, inverse, weight = m.centre[i, rows], m.inverse_scale[i, rows], m.weight[i, rows]
+            masses = mass[i]
+            by_mean, by_scale = out[k + i, rows], out[2 * k + i, rows]
+            for n in range(count):
+                slope = np.float32(inverse[n]) * np.float32(2.0**-24)
+                start = np.int32(
+                    np.int32(np.int32(value[n] << np.int32(7)) - np.int32(64)) - centre[n]
+                )
+                z_below = np.float32(start) * slope
+                z_above = np.float32(np.int32(start + np.int32(128))) * slope
+                near_below[n], near_above[n] = z_below, z_above
+                octaves_below, octaves_above = _octaves(abs(z_below)), _octaves(abs(z_above))
+                decay_below[n] = _fraction_power(octaves_below)
+                decay_above[n] = _fraction_power(octaves_above)
+                bits_below[n] = _whole_power(octaves_below)
+                bits_above[n] = _whole_power(octaves_above)
+            for n in range(count):
+                slope = np.float32(inverse[n]) * np.float32(2.0**-24)
+                unit = np.float32(np.int32(np.int32(1) << scale[n]))
+                z_below, z_above = near_below[n], near_above[n]
+                tail_below = decay_below[n] * power_below[n]
+                tail_above = decay_above[n] * power_above[n]
+                # Tails of the logistic function on both sides of the value, from the nearer end:
+                # the difference of two small numbers keeps its digits.
+                flipped = z_below + z_above > zero
+                inverse_below, inverse_above = one / (one + tail_below), one / (one + tail_above)
+                density_below = tail_below * inverse_below * inverse_below
+                density_above = tail_above * inverse_above * inverse_above
+                below = inverse_below * (tail_below if (z_below > zero) == flipped else one)
+                above = inverse_above * (tail_above if (z_above > zero) == flipped else one)
+                lowest, highest = value[n] == 0, value[n] == 255
+                below = (one if flipped else zero) if lowest else below
+                density_below = zero if lowest else density_below
+                above = (zero if flipped else one) if highest else above
+                density_above = zero if highest else density_above
+                masses[n] = below - above if flipped else above - below
+                by_mean[n] = (density_below - density_above) * (slope * unit)
+                by_scale[n] = (density_below * z_below - density_above * z_above) * (_LN_2 / 16)
+                total[n] += np.float32(weight[n]) * np.float32(2.0**-15) * masses[n]
+        for n in range(count):
+            factor[n] = -rest / (rest * total[n] + floor * np.float32(1 / 256))
+            shift[n] = zero
         for i in range(k):
-            share = factor * (np.float32(m.weight[i, n]) * np.float32(2.0**-15))
-            out[n, i] = share * (mass[i] - total) * sharpness
-            out[n, k + i] = share * by_mean[i]
-            out[n, 2 * k + i] = share * by_scale[i]
-            shift += share * by_mean[i]
-        for c in range(channels):
-            out[n, 3 * k + c] = shift * np.float32(residual[n, c]) * np.float32(1 / 16)
+            weight, masses = m.weight[i, rows], mass[i]
+            by_logit, by_mean, by_scale = out[i, rows], out[k + i, rows], out[2 * k + i, rows]
+            for n in range(count):
+                share = factor[n] * (np.float32(weight[n]) * np.float32(2.0**-15))
+                by_logit[n] = share * (masses[n] - total[n]) * sharpness
+                by_mean[n] = share * by_mean[n]
+                by_scale[n] = share * by_scale[n]
+                shift[n] += by_mean[n]
+        for c in range(residual.shape[1]):
+            by_coefficient = out[3 * k + c, rows]
+            for n in range(count):
+                coded = np.float32(residual[first + n, c])
+                by_coefficient[n] = shift[n] * coded * np.float32(1 / 16)
 
 
 @njit(cache=True, nogil=True)
-def _accumulate(
-    inputs: NDArray[np.float32],
+def _gradient_codes(
     gradient: NDArray[np.float32],
-    by_weight: NDArray[np.float32],
-    squares: NDArray[np.float32],
-    moments: NDArray[np.float32],
-) -> int:
-    """Sums over a block: gradient (o, d), its squares (o,), products of inputs (d, d)."""
-    by_weight[:] = np.float32(0)
-    squares[:] = np.float32(0)
-    moments[:] = np.float32(0)
-    counted = 0
-    for n in range(inputs.shape[0]):
-        x = inputs[n]
-        for o in range(gradient.shape[1]):
-            g, row = gradient[n, o], by_weight[o]
-            squares[o] += g * g
-            for i in range(x.shape[0]):
-                row[i] += g * x[i]
-        # Not every fourth pixel: the order repeats itself along a row, and so would the choice.
-        if (n * _GOLDEN) & 0xFFFF < MOMENT_SHARE:
-            counted += 1
-            for j in range(x.shape[0]):
-                v, row = x[j], moments[j]
-                for i in range(j + 1):
-                    row[i] += v * x[i]
-    for j in range(moments.shape[0]):
-        for i in range(j):
-            moments[i, j] = moments[j, i]
-    return counted
+    power: NDArray[np.float32],
+    codes: NDArray[np.int8],
+    squares: NDArray[np.int64],
+) -> None:
+    """Gradients (o, N) times powers of two, rounded, as halves (2 o, n), and sums of squares (o,).
+
+    Columns from N on are zeros.
+    """
+    outputs, count = gradient.shape
+    for o in range(outputs):
+        row, high, low = gradient[o], codes[o], codes[outputs + o]
+        total = np.int64(0)
+        for n in range(count):
+            code = np.int32(np.floor(row[n] * power[o] + np.float32(0.5)))
+            half = np.int32(np.int32(code + np.int32(128)) >> np.int32(8))
+            high[n] = half
+            low[n] = np.int32(code - np.int32(half << np.int32(8)))
+            total += np.int64(code) * np.int64(code)
+        squares[o] = total
+    codes[:, count:] = 0
 
 
 @njit(cache=True, nogil=True)
-def _solve(matrix: NDArray[np.float64], right: NDArray[np.float64]) -> None:
-    """Solves ``matrix @ X = right`` in place, for a symmetric positive definite matrix.
-
-    Gaussian elimination without pivoting; every inner loop runs along a row.
-    """
-    size, width = right.shape
+def _factorise(matrix: NDArray[np.float64]) -> None:
+    """``L D L^T`` of a symmetric positive definite matrix, in place: D on the diagonal, L below it
+    and mirrored above it, so that both substitutions run along rows."""
+    size = matrix.shape[0]
     for j in range(size):
         pivot = matrix[j]
         for i in range(j + 1, size):
-            factor = matrix[i, j] / pivot[j]
-            row, target = matrix[i], right[i]
-            for k in range(j + 1, size):
+            factor, row = pivot[i] / pivot[j], matrix[i]
+            row[j] = factor
+            for k in range(i, size):
                 row[k] -= factor * pivot[k]
-            for k in range(width):
-                target[k] -= factor * right[j, k]
-    for j in range(size - 1, -1, -1):
-        for k in range(width):
-            right[j, k] /= matrix[j, j]
-        for i in range(j):
-            factor, target = matrix[i, j], right[i]
-            for k in range(width):
-                target[k] -= factor * right[j, k]
+        for i in range(j + 1, size):
+            pivot[i] = matrix[i, j]
+
+
+@njit(cache=True, nogil=True)
+def _solve(factors: NDArray[np.float64], right: NDArray[np.float64]) -> None:
+    """Solves ``matrix @ x = row`` for each row of ``right`` (m, d), in place.
+
+    ``factors`` are from :func:`_factorise`.
+    """
+    size = factors.shape[0]
+    for o in range(right.shape[0]):
+        x = right[o]
+        for j in range(size):
+            factor, row = x[j], factors[j]
+            for i in range(j + 1, size):
+                x[i] -= factor * row[i]
+        for j in range(size):
+            x[j] /= factors[j, j]
+        for j in range(size - 1, 0, -1):
+            factor, row = x[j], factors[j]
+            for i in range(j):
+                x[i] -= factor * row[i]
 
 
 @dataclass
 class _Head:
-    """One head of one expert: weights (d, o) and what was learned about their surroundings."""
+    """One head of one expert: its map, and what was learned about the map's surroundings.
 
-    weight: NDArray[np.float32]
+    Inputs are the ``near`` pixels, a one and the ``hidden`` activations, d in all.
+
+    Attributes:
+        weight: float64 (d, o), for inputs in their own units.
+        versions: the map by the number of the block after which it was learned.
+        moments: float64 (d, d), sum over pixels, and of how many.
+        recent: int64 (w, w), the same since the last factorisation, of inputs as stored.
+        factors: of the damped moments, from :func:`_factorise`.
+        squares: float64 (o,), of the gradient, summed over pixels, and of how many.
+        kept: what is kept of the moments at the next factorisation.
+        blocks: how many blocks were learned from.
+    """
+
+    weight: NDArray[np.float64]
+    near: int
+    versions: list[tuple[int, _Linear]] = field(init=False)
     moments: NDArray[np.float64] = field(init=False)
+    recent: NDArray[np.int64] = field(init=False)
+    factors: NDArray[np.float64] = field(init=False)
     squares: NDArray[np.float64] = field(init=False)
-    pixels: float = 0.0
     moment_pixels: float = 0.0
-    versions: list[tuple[int, NDArray[np.float32]]] = field(init=False)
+    recent_pixels: int = 0
+    kept: float = 1.0
+    pixels: float = 0.0
+    blocks: int = 0
 
     def __post_init__(self) -> None:
         depth, outputs = self.weight.shape
-        self.versions = [(-DELAY, self.weight)]
+        width = _padded(depth, _WIDTH_STEP)
+        self.versions = [(-DELAY, self._rounded())]
         self.moments = np.zeros((depth, depth))
+        self.recent = np.zeros((width, width), dtype=np.int64)
         self.squares = np.zeros(outputs)
 
     @classmethod
-    def trained(cls, layer: IntegerLayer, extra: int) -> _Head:
+    def trained(cls, layer: IntegerLayer, near: int) -> _Head:
         """The state before anything is learned: the model's own layer, nothing from the pixels."""
         scale = np.ldexp(1.0, -layer.shift)
-        weight = layer.weight * scale[:, None] * 32
+        weight = layer.weight * scale[:, None] * ONE
         bias = layer.bias - ZERO_POINT * layer.weight.astype(np.int64).sum(axis=1)
-        columns = [weight, (bias * scale)[:, None], np.zeros((len(bias), extra))]
-        return cls(np.ascontiguousarray(np.concatenate(columns, axis=1).T, dtype=np.float32))
+        columns = [np.zeros((len(bias), near)), (bias * scale)[:, None], weight]
+        return cls(np.ascontiguousarray(np.concatenate(columns, axis=1).T), near)
 
-    def weights_for(self, block: int) -> NDArray[np.float32]:
-        """The weights as of ``DELAY`` blocks before the given one."""
-        return next(w for number, w in reversed(self.versions) if number <= block - DELAY)
+    @property
+    def hidden(self) -> int:
+        return len(self.weight) - 1 - self.near
 
-    def learn(self, block: int, inputs: NDArray[np.float32], gradient: NDArray[np.float32]) -> None:
-        """One step of descent with a block's pixels."""
+    def _rounded(self) -> _Linear:
         depth, outputs = self.weight.shape
-        by_weight = np.empty((outputs, depth), dtype=np.float32)
-        squares = np.empty(outputs, dtype=np.float32)
-        moments = np.empty((depth, depth), dtype=np.float32)
-        counted = _accumulate(inputs, gradient, by_weight, squares, moments)
-        self.moments = MEMORY * self.moments + moments
-        self.squares = MEMORY * self.squares + squares
-        self.pixels = MEMORY * self.pixels + len(inputs)
-        self.moment_pixels = MEMORY * self.moment_pixels + counted
-        matrix = self.moments / self.moment_pixels
+        padding = np.zeros((_padded(depth, _WIDTH_STEP) - depth, outputs))
+        return _Linear.rounded(np.concatenate([self.weight, padding]), self.near, self.hidden)
+
+    def map_for(self, block: int) -> _Linear:
+        """The map as of ``DELAY`` blocks before the given one."""
+        return next(m for number, m in reversed(self.versions) if number <= block - DELAY)
+
+    def learn(
+        self, block: int, inputs: NDArray[np.int8], gradient: NDArray[np.float32], backend: str
+    ) -> None:
+        """One step of descent with a block's pixels: padded inputs (n, w), gradient (o, N)."""
+        depth, outputs = self.weight.shape
+        count = gradient.shape[1]
+        self.recent += product(inputs.T, inputs, backend)
+        self.recent_pixels += count
+        self.kept *= MEMORY
+        if self.blocks < FACTOR_BLOCKS or self.blocks % FACTOR_BLOCKS == 0:
+            self._factorise_moments()
+        self.blocks += 1
+        peak = np.abs(gradient).max(axis=1)
+        # Whatever a hostile image does, weights stay numbers, and their sums far below overflow.
+        if np.isfinite(peak).all():
+            exponent = _power_for(peak)
+            codes = np.empty((2 * outputs, len(inputs)), dtype=np.int8)
+            squares = np.empty(outputs, dtype=np.int64)
+            _gradient_codes(gradient, np.ldexp(np.float32(1), exponent), codes, squares)
+            halves = product(codes, inputs, backend).astype(np.int64)
+            by_weight = np.ascontiguousarray((256 * halves[:outputs] + halves[outputs:]).T)
+            _restored(by_weight, self.near, self.hidden)
+            power = np.ldexp(1.0, -exponent)
+            self.squares = MEMORY * self.squares + squares * power * power
+            self.pixels = MEMORY * self.pixels + count
+            step = np.ascontiguousarray((by_weight[:depth] * (power / ONE)).T)
+            _solve(self.factors, step)
+            curvature = (self.squares / self.pixels + 1e-12) * (self.pixels + PRIOR_PIXELS)
+            moved = self.weight - step.T / curvature
+            if np.isfinite(moved).all():
+                self.weight = np.clip(moved, -_LARGEST_WEIGHT, _LARGEST_WEIGHT)
+        self.versions = [*self.versions[-DELAY:], (block, self._rounded())]
+
+    def _factorise_moments(self) -> None:
+        """Takes the recent blocks' inputs into the second moments."""
+        depth = len(self.weight)
+        _restored(self.recent, self.near, self.hidden)
+        _restored(self.recent.T, self.near, self.hidden)
+        recent = self.recent[:depth, :depth] * (1.0 / ONE**2)
+        self.moments = self.kept * self.moments + recent
+        self.moment_pixels = self.kept * self.moment_pixels + self.recent_pixels
+        self.recent[:] = 0
+        self.recent_pixels, self.kept = 0, 1.0
+        self.factors = self.moments / self.moment_pixels
         diagonal = np.arange(depth)
         mean = 0.0
-        for value in matrix[diagonal, diagonal]:  # in this order
+        for value in self.factors[diagonal, diagonal]:  # in this order
             mean += float(value)
-        matrix[diagonal, diagonal] += DAMPING * mean / depth
-        step = np.ascontiguousarray(by_weight.T, dtype=np.float64)
-        _solve(matrix, step)
-        curvature = (self.squares / self.pixels + 1e-12) * (self.pixels + PRIOR_PIXELS)
-        moved = self.weight - step / curvature
-        # Whatever a hostile image does, weights stay numbers, and their sums far below overflow.
-        if np.isfinite(moved).all():
-            self.weight = np.clip(moved, -_LARGEST_WEIGHT, _LARGEST_WEIGHT).astype(np.float32)
-        self.versions = [*self.versions[-DELAY:], (block, self.weight)]
+        self.factors[diagonal, diagonal] += DAMPING * mean / depth
+        _factorise(self.factors)
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What one channel of a block teaches: a head, its inputs (N, d), the gradient (N, o)."""
+    """What one channel of a block teaches: a head, its inputs (n, w), the gradient (o, N)."""
 
     head: _Head
-    inputs: NDArray[np.float32]
+    inputs: NDArray[np.int8]
     gradient: NDArray[np.float32]
 
 
@@ -310,9 +487,14 @@ class Adaptation:
     called, and :meth:`observe` once the values are known; then :meth:`learn` for the block. Blocks
     may be in flight on several threads, each started in its turn: a call waits for the earlier
     blocks that it depends on.
+
+    Args:
+        backend: how integer products are computed, ``int8`` or ``float32``; no effect on the
+            result.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, backend: str) -> None:
+        self._backend = backend
         self._heads: dict[tuple[int, int], _Head] = {}
         self._learned = 0
         self._given_up = False
@@ -331,7 +513,7 @@ class Adaptation:
         layer: IntegerLayer,
         hidden: NDArray[np.int8],
         near: NDArray[np.int8],
-    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    ) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
         """Mixture parameters of one channel of a block.
 
         Args:
@@ -342,24 +524,22 @@ class Adaptation:
             near: int8 (N, 36), the inputs :data:`NEAR`.
 
         Returns:
-            int32 (N, 15 + c), as of ``IntegerNetwork.head``, and float32 (N, d), the layer's
+            int32 (N, 15 + c), as of ``IntegerNetwork.head``, and int8 (n, w), the layer's padded
             inputs, for :meth:`observe`.
         """
         with self._turn:
             self._wait(block + 1 - DELAY)
             if key not in self._heads:
                 self._heads[key] = _Head.trained(layer, near.shape[1])
-            weight = self._heads[key].weights_for(block)
-        inputs = np.empty((len(hidden), len(weight)), dtype=np.float32)
-        _layer_inputs(hidden, near, inputs)
-        parameters = np.empty((len(hidden), weight.shape[1]), dtype=np.int32)
-        _linear(inputs, weight, parameters)
-        return parameters, inputs
+            head = self._heads[key]
+            linear = head.map_for(block)
+        inputs = _layer_inputs(hidden, near)
+        return linear.parameters(inputs, len(hidden), self._backend), inputs
 
     def observe(
         self,
         key: tuple[int, int],
-        inputs: NDArray[np.float32],
+        inputs: NDArray[np.int8],
         m: Mixture,
         values: NDArray[np.int32],
         residual: NDArray[np.int32],
@@ -370,7 +550,7 @@ class Adaptation:
 
         ``sharpness`` is the temperature's factor on the logits, in 1/64.
         """
-        gradient = np.empty((len(values), 3 * N_MIXTURES + residual.shape[1]), dtype=np.float32)
+        gradient = np.empty((3 * N_MIXTURES + residual.shape[1], len(values)), dtype=np.float32)
         factor = np.float32(sharpness / 4096)
         _gradient(m, values, residual, exponent, factor, gradient)
         return Observation(self._heads[key], inputs, gradient)
@@ -380,7 +560,8 @@ class Adaptation:
         with self._turn:
             self._wait(block)
         for observation in observations:
-            observation.head.learn(block, observation.inputs, observation.gradient)
+            head, inputs, gradient = observation.head, observation.inputs, observation.gradient
+            head.learn(block, inputs, gradient, self._backend)
         with self._turn:
             self._learned += 1
             self._turn.notify_all()

@@ -48,6 +48,15 @@ def multiply(x: NDArray[np.int8], weight: NDArray[np.int8], out: NDArray[np.int3
         out[:] = torch._int_mm(padded, torch.from_numpy(weight)).numpy()[:count]
 
 
+def product(left: NDArray[np.int8], right: NDArray[np.int8]) -> NDArray[np.int32]:
+    """``left @ right`` for int8 (a, k) and (k, b), of few different shapes: int32 (a, b)."""
+    _ = _torch_threads.limited  # sets this thread up
+    exact: NDArray[np.int32] = torch._int_mm(
+        torch.from_numpy(left), torch.from_numpy(right)
+    ).numpy()
+    return exact
+
+
 def are_exact() -> bool:
     """Whether the products are exact here, on operands that saturate inexact kernels.
 

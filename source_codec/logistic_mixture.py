@@ -371,8 +371,7 @@ def _start(m: Mixture, n: int, value: int) -> int:
         entry = np.int64(m.logistic[np.uint64(z >> _Z_STEP_BITS)])
         rise = ((entry >> _SLOPE_SHIFT) * (z & ((1 << _Z_STEP_BITS) - 1))) >> _Z_STEP_BITS
         cdf += m.weight[i, n] * ((entry & _LOGISTIC_ONE) + rise)
-    start: int = (cdf * _FACTOR >> _FACTOR_BITS) + value * _SHARE
-    return start
+    return (cdf * _FACTOR >> _FACTOR_BITS) + value * _SHARE  # type: ignore[return-value]
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -382,8 +381,7 @@ def _nearest_edge(m: Mixture, n: int) -> int:
     for i in range(N_MIXTURES):
         mean += np.int64(m.weight[i, n]) * m.centre[i, n]
     value = ((mean >> _WEIGHT_BITS) + _HALF_LEVEL) >> _LEVEL_BITS
-    nearest: int = min(max(value, np.int64(1)), np.int64(VALUES - 1))
-    return nearest
+    return min(max(value, np.int64(1)), np.int64(VALUES - 1))  # type: ignore[return-value]
 
 
 @njit(cache=True, nogil=True)

@@ -160,7 +160,7 @@ class Model:
         )
         hidden, near = network.hidden(0, neck, no_residual), inputs[:, NEAR]
         green = pixels[:, 0].astype(np.int32)
-        adaptation = Adaptation()
+        adaptation = Adaptation(network.backend)
         for block in range(DELAY + 2):
             parameters, seen = adaptation.parameters(block, key, network.heads[0], hidden, near)
             m = mixture(parameters, base[:, 0].copy(), exponent, no_residual, 0, self.tables)

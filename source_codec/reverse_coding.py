@@ -152,13 +152,13 @@ class Prediction:
         mixture: the distributions.
         coded: int32 (N, c), true residuals of the channels before it.
         temperature: calibration of the step, in 1/16 octave.
-        inputs: float32 (N, d), inputs of the adapted output layer, if it is.
+        inputs: int8 (n, w), padded inputs of the adapted output layer, if it is.
     """
 
     mixture: Mixture
     coded: NDArray[np.int32]
     temperature: int
-    inputs: NDArray[np.float32] | None
+    inputs: NDArray[np.int8] | None
 
 
 class Context:
@@ -183,7 +183,7 @@ class Context:
         if adaptive and not self.small:
             if count != 1:
                 raise ValueError("large images are coded one by one when the model adapts to them")
-            self.adaptation = Adaptation()
+            self.adaptation = Adaptation(model.backend)
         self.blocks = 0
         self._near = NEAR[::3] if gray else NEAR
         self._masked = [masked_image(height, width) for _ in range(count)]

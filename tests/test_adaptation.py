@@ -10,12 +10,23 @@ from scipy.special import softmax
 from scipy.stats import logistic
 
 from source_codec import Codec
-from source_codec.adaptation import DELAY, NEAR, Adaptation, Observation, _solve
+from source_codec.adaptation import (
+    DELAY,
+    NEAR,
+    Adaptation,
+    Observation,
+    _factorise,
+    _Linear,
+    _solve,
+    product,
+)
+from source_codec.integer_network import choose_backend
 from source_codec.logistic_mixture import MixtureTables, mixture
 from source_codec.reverse_coding import Process
 
 TABLES = MixtureTables.compute()
 KEY = (2, 1)
+BACKEND = choose_backend()
 
 
 def hidden_and_near(rng: np.random.Generator, n: int) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
@@ -24,20 +35,24 @@ def hidden_and_near(rng: np.random.Generator, n: int) -> tuple[NDArray[np.int8],
 
 
 def test_the_first_blocks_are_the_models_own(codec: Codec) -> None:
-    """To the integer: float32 sums of the untouched layer equal the integer network's."""
+    """To the integer: the untouched layer equals the integer network's."""
     network = codec.model.experts[2]
     rng = np.random.default_rng(1)
     neck = rng.integers(-3000, 3000, (700, 3 * network.head_width)).astype(np.int32)
     residual = rng.integers(-127, 128, (700, 2)).astype(np.int32)
     _, near = hidden_and_near(rng, 700)
-    adaptation = Adaptation()
+    adaptation = Adaptation(BACKEND)
     for channel in range(3):
         coded = np.ascontiguousarray(residual[:, :channel])
         hidden = network.hidden(channel, neck, coded)
         layer = network.heads[channel]
         got, inputs = adaptation.parameters(0, (2, channel), layer, hidden, near)
         np.testing.assert_array_equal(got, network.head(channel, neck, coded))
-        assert inputs.shape == (700, 64 + 1 + 36)
+        # 36 near pixels, a one, 64 activations, in whole steps of 512 rows and 64 columns.
+        assert inputs.shape == (1024, 128)
+        np.testing.assert_array_equal(inputs[:700, 36], 32)
+        assert not inputs[700:].any()
+        assert not inputs[:, 101:].any()
 
 
 def bits_of(
@@ -73,7 +88,7 @@ def test_gradient_is_that_of_the_code_length(codec: Codec, value: int) -> None:
     residual = np.array([[-7]], dtype=np.int32)
     values = np.array([value], dtype=np.int32)
     m = mixture(parameters, base, exponent, residual, 0, TABLES)
-    adaptation = Adaptation()
+    adaptation = Adaptation(BACKEND)
     hidden, near = hidden_and_near(rng, 1)
     _, inputs = adaptation.parameters(0, KEY, codec.model.experts[2].heads[1], hidden, near)
     got = adaptation.observe(KEY, inputs, m, values, residual, exponent, TABLES.sharpness(0))
@@ -85,22 +100,71 @@ def test_gradient_is_that_of_the_code_length(codec: Codec, value: int) -> None:
             moved[i] += step
             lengths.append(bits_of(moved, 16 * 120.0, 1.0, residual[0].astype(float), value))
         expected.append(lengths[1] - lengths[0])
-    np.testing.assert_allclose(got.gradient[0], expected, rtol=0.02, atol=2e-4)
+    np.testing.assert_allclose(got.gradient[:, 0], expected, rtol=0.02, atol=2e-4)
 
 
 def test_solver_against_lapack() -> None:
     rng = np.random.default_rng(3)
     factor = rng.normal(size=(40, 40))
-    matrix, right = factor @ factor.T + np.eye(40), rng.normal(size=(40, 7))
-    expected = np.linalg.solve(matrix, right)
+    matrix, right = factor @ factor.T + np.eye(40), rng.normal(size=(7, 40))
+    expected = np.linalg.solve(matrix, right.T).T
+    _factorise(matrix)
     _solve(matrix, right)
     np.testing.assert_allclose(right, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("backend", {"float32", BACKEND})
+def test_products_are_exact(backend: str) -> None:
+    """With all operands at the ends of their range, and as many rows as a block has."""
+    rng = np.random.default_rng(9)
+    ends = rng.choice(np.array([-128, 127], dtype=np.int8), (2048, 96))
+    for left in (ends.T, np.ascontiguousarray(ends.T), np.full((5, 2048), -128, dtype=np.int8)):
+        expected = left.astype(np.int64) @ ends.astype(np.int64)
+        np.testing.assert_array_equal(product(left, ends, backend), expected)
+
+
+@pytest.mark.parametrize("size", [1e-9, 0.01, 1.0, 1e5])
+def test_rounded_weights_are_close(size: float) -> None:
+    """Parameters of the integer map, against the same map in float64: inputs are in 1/32."""
+    rng = np.random.default_rng(10)
+    near, hidden = 12, 64
+    weight = rng.normal(size=(128, 16)) * size
+    weight[near + 1 + hidden :] = 0
+    stored = rng.integers(-128, 128, (30, 128)).astype(np.int8)
+    stored[:, near] = 32
+    inputs = stored.astype(np.float64)
+    inputs[:, near + 1 : near + 1 + hidden] += 128
+    expected = np.clip(inputs / 32 @ weight, -(1 << 20), 1 << 20)
+    got = _Linear.rounded(weight, near, hidden).parameters(stored, 30, BACKEND)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=0.51 + 0.03 * size)
+
+
+def test_a_step_is_natural_gradient_descent(codec: Codec) -> None:
+    """The first block's, in float64, from the documented formula."""
+    rng = np.random.default_rng(11)
+    hidden, near = hidden_and_near(rng, 900)
+    adaptation = Adaptation(BACKEND)
+    layer = codec.model.experts[2].heads[1]
+    stored = adaptation.parameters(0, KEY, layer, hidden, near)[1]
+    head = adaptation._heads[KEY]
+    before = head.weight.copy()
+    gradient = (rng.normal(size=(16, 900)) * 2.0 ** rng.integers(-12, 3, (16, 1))).astype(
+        np.float32
+    )
+    adaptation.learn(0, [Observation(head, stored, gradient)])
+    one = np.ones((900, 1))
+    x = np.concatenate([near / 32, one, (hidden.astype(float) + 128) / 32], axis=1)
+    moments = x.T @ x / 900
+    damped = moments + 0.1 * np.trace(moments) / len(moments) * np.eye(len(moments))
+    curvature = (gradient.astype(float) ** 2).mean(axis=1) * (900 + 40000)
+    step = np.linalg.solve(damped, x.T @ gradient.T.astype(float)) / curvature
+    np.testing.assert_allclose(head.weight, before - step, atol=2e-3 * np.abs(step).max())
 
 
 def observation(adaptation: Adaptation, rng: np.random.Generator, block: int) -> Observation:
     hidden, near = hidden_and_near(rng, 200)
     layer_inputs = adaptation.parameters(block, KEY, LAYERS[0], hidden, near)[1]
-    gradient = rng.normal(size=(200, 16)).astype(np.float32)
+    gradient = (3 + rng.normal(size=(16, 200))).astype(np.float32)
     return Observation(adaptation._heads[KEY], layer_inputs, gradient)
 
 
@@ -115,8 +179,8 @@ def _layer(codec: Codec) -> None:
 def test_a_block_sees_what_was_learned_up_to_two_blocks_before() -> None:
     """Whether or not the block between has been learned from already."""
     rng = np.random.default_rng(4)
-    hidden, near = hidden_and_near(rng, 50)
-    adaptation = Adaptation()
+    hidden, near = hidden_and_near(rng, 2000)  # a block moves few of the rounded parameters
+    adaptation = Adaptation(BACKEND)
 
     def seen(block: int) -> NDArray[np.int32]:
         return adaptation.parameters(block, KEY, LAYERS[0], hidden, near)[0]
@@ -138,7 +202,7 @@ def test_a_block_sees_what_was_learned_up_to_two_blocks_before() -> None:
 
 def test_blocks_wait_for_their_turn() -> None:
     rng = np.random.default_rng(5)
-    adaptation = Adaptation()
+    adaptation = Adaptation(BACKEND)
     first = observation(adaptation, rng, 0)
     second = observation(adaptation, rng, 1)
     hidden, near = hidden_and_near(rng, 5)
@@ -160,7 +224,7 @@ def test_blocks_wait_for_their_turn() -> None:
 
 def test_a_failed_block_does_not_leave_others_waiting() -> None:
     rng = np.random.default_rng(6)
-    adaptation = Adaptation()
+    adaptation = Adaptation(BACKEND)
     hidden, near = hidden_and_near(rng, 5)
     failures: list[BaseException] = []
 
@@ -193,11 +257,11 @@ def test_adaptation_shortens_the_code_and_comes_back(codec: Codec, photo: Photo)
 def test_weights_stay_finite() -> None:
     """Gradients beyond any that an image gives: the weights are kept, or bounded."""
     rng = np.random.default_rng(8)
-    adaptation = Adaptation()
+    adaptation = Adaptation(BACKEND)
     hidden, near = hidden_and_near(rng, 100)
     for block, size in enumerate((1e30, np.inf, np.nan, 3e38, 1e-30)):
         inputs = adaptation.parameters(block, KEY, LAYERS[0], hidden, near)[1]
-        gradient = np.full((100, 16), size, dtype=np.float32)
+        gradient = np.full((16, 100), size, dtype=np.float32)
         adaptation.learn(block, [Observation(adaptation._heads[KEY], inputs, gradient)])
         assert np.isfinite(adaptation._heads[KEY].weight).all()
         assert np.abs(adaptation._heads[KEY].weight).max() <= 1 << 20

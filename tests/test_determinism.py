@@ -17,7 +17,16 @@ from conftest import Photo
 from numba import njit
 from numpy.typing import NDArray
 
-from source_codec import Codec, Order, Process, Schedule, adaptation, features, int8_products
+from source_codec import (
+    Codec,
+    Order,
+    Process,
+    Schedule,
+    adaptation,
+    features,
+    int8_products,
+    logistic_mixture,
+)
 
 PROGRAM = """
 import json, pathlib, sys
@@ -236,11 +245,11 @@ def assembly(kernel: Any, signatures: list[Any], **options: Any) -> str:
 
 def float_kernels() -> dict[str, Callable[..., Any]]:
     return {
-        "layer_inputs": adaptation._layer_inputs,
-        "linear": adaptation._linear,
         "gradient": adaptation._gradient,
-        "accumulate": adaptation._accumulate,
+        "gradient_codes": adaptation._gradient_codes,
+        "factorise": adaptation._factorise,
         "solve": adaptation._solve,
+        "mixture": logistic_mixture._mixture,
         "extract": features._extract,
     }
 
@@ -261,12 +270,12 @@ def test_fused_multiply_adds_would_be_seen(folder: Path) -> None:
         n for n, on in llvmlite.binding.get_host_cpu_features().items() if on
     }:
         pytest.skip("this processor has no fused multiply-add")
-    kernel: Any = adaptation._accumulate
+    kernel: Any = adaptation._solve
     assert FUSED.search(assembly(kernel, kernel.nopython_signatures, fastmath=True))
 
 
 def test_no_kernel_asks_for_relaxed_floating_point() -> None:
-    for module in (adaptation, features):
+    for module in (adaptation, features, logistic_mixture):
         for kernel in vars(module).values():
             assert not getattr(kernel, "targetoptions", {}).get("fastmath")
 
