@@ -130,7 +130,7 @@ def _between(
     place: int,
     filters: npt.NDArray[np.float32],
     phase: float,
-) -> np.complex64:  # pragma: no cover - compiled
+) -> complex:  # pragma: no cover - compiled
     """The filter of a fractional phase over 32 samples from `place` on."""
     row = int(phase)
     weight = np.float32(phase - row)
