@@ -8,6 +8,8 @@ The block diagram, in the order of transmission::
             -> modulation.py      symbols (mcs.py: which constellation with which code rate)
             -> frame.py           preamble, header, pilots (pilots.py)
     channel.py                    noise and fading; transmitter.py and receiver.py are its ends
+    chain.py                      the same at the level of samples: tapped_delay_line.py, and what
+                                  radios do to samples, impairments/
     detection.py                  frames in a stream
             -> estimation.py      channel and noise from known symbols
             -> modulation.py ... message.py, backwards
@@ -30,6 +32,13 @@ Examples:
     [b'every byte returns exactly']
 """
 
+from phy.chain import (
+    Chain,
+    Propagation,
+    RadioPath,
+    ReceiverImpairments,
+    TransmitterImpairments,
+)
 from phy.channel import (
     Channel,
     ChannelOutput,
@@ -58,6 +67,7 @@ from phy.receiver import (
     ReceiverStatistics,
     failed_stage,
 )
+from phy.tapped_delay_line import TappedDelayLine
 from phy.theory import ber_awgn, ber_rayleigh
 from phy.transmitter import Transmitter, TransmitterConfig
 from phy.transport_block import TransportBlockCode, TransportBlockResult
@@ -67,6 +77,7 @@ __all__ = [
     "MCS_TABLE",
     "MODULATIONS",
     "BlockReceived",
+    "Chain",
     "Channel",
     "ChannelOutput",
     "Event",
@@ -81,11 +92,16 @@ __all__ = [
     "MessageReceived",
     "Modulation",
     "ModulationCodingScheme",
+    "Propagation",
+    "RadioPath",
     "Receiver",
     "ReceiverConfig",
+    "ReceiverImpairments",
     "ReceiverStatistics",
+    "TappedDelayLine",
     "Transmitter",
     "TransmitterConfig",
+    "TransmitterImpairments",
     "TransportBlockCode",
     "TransportBlockResult",
     "awgn",

@@ -24,6 +24,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numba
@@ -117,19 +118,24 @@ def jakes_fading(
             f"a Doppler shift of {doppler_hz} Hz is outside 0 ... {symbol_rate_hz / 10} Hz, "
             "a tenth of the symbol rate"
         )
-    return PlaneWaves(doppler_hz / symbol_rate_hz, rng, sinusoids).blocks()
+    return PlaneWaves.jakes(doppler_hz / symbol_rate_hz, rng, sinusoids).blocks()
 
 
+@dataclass(frozen=True)
 class PlaneWaves:
-    """The waves of :func:`jakes_fading`, once drawn: the gain at any time, or block by block.
+    r"""A sum of waves, :math:`h(t) = M^{-1/2} \sum_m e^{j(\omega_m t + \varphi_m)}`.
 
     Attributes:
         radians_per_sample: (M,) float64 Doppler shifts of the waves.
         phases: (M,) float64 phases at time 0.
     """
 
-    def __init__(self, doppler: float, rng: np.random.Generator, sinusoids: int = 128) -> None:
-        """Draw the waves.
+    radians_per_sample: npt.NDArray[np.float64]
+    phases: npt.NDArray[np.float64]
+
+    @classmethod
+    def jakes(cls, doppler: float, rng: np.random.Generator, sinusoids: int = 128) -> PlaneWaves:
+        """Draw the waves of :func:`jakes_fading`.
 
         Arguments:
             doppler: maximum Doppler shift in cycles per sample.
@@ -137,8 +143,7 @@ class PlaneWaves:
             sinusoids: M.
         """
         angles = (2 * np.pi * np.arange(sinusoids) + rng.uniform(0, 2 * np.pi)) / sinusoids
-        self.phases = rng.uniform(0, 2 * np.pi, sinusoids)
-        self.radians_per_sample = 2 * np.pi * doppler * np.cos(angles)
+        return cls(2 * np.pi * doppler * np.cos(angles), rng.uniform(0, 2 * np.pi, sinusoids))
 
     def at(self, times: npt.ArrayLike) -> npt.NDArray[np.complex128]:
         """(n,) times in samples to (n,) gains."""

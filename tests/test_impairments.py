@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.signal import welch
 
 from phy.impairments import (
     Adc,
@@ -14,13 +15,20 @@ from phy.impairments import (
     DcOffset,
     Delay,
     Gain,
+    GainControl,
     Impairment,
     IqImbalance,
+    NoiseInterferer,
+    PhaseNoise,
+    PowerAmplifier,
     SampleBlock,
+    ToneInterferer,
     reference_oscillator,
 )
 
 RATE = 1e6
+
+MASK = ((1e3, -80.0), (1e4, -90.0), (1e5, -120.0))
 
 IMPAIRMENTS: dict[str, Impairment] = {
     "adc": Adc(adc_bits=5, adc_full_scale=1),
@@ -30,8 +38,13 @@ IMPAIRMENTS: dict[str, Impairment] = {
     "dc": DcOffset(dc_dbc=-20, dc_phase_deg=30),
     "delay": Delay(delay_samples=70.3),
     "gain": Gain(gain_db=-7),
+    "gain control": GainControl(attack_s=50e-6, decay_s=200e-6),
     "iq": IqImbalance(iq_gain_db=1, iq_phase_deg=5),
     "noise": AdditiveNoise(noise_density=0.1),
+    "noise burst": NoiseInterferer(-3, 2e5, start_s=1e-3, duration_s=2e-3, bandwidth_hz=5e4),
+    "phase noise": PhaseNoise(MASK),
+    "power amplifier": PowerAmplifier(input_backoff_db=3),
+    "tone": ToneInterferer(-10, 1e5, start_s=1e-3),
 }
 
 
@@ -218,6 +231,111 @@ def test_noise_follows_the_seed() -> None:
     assert not np.any(first == other)
 
 
+def phase_of(noise: PhaseNoise, count: int, rate: float = RATE) -> NDArray[np.float64]:
+    carrier = noise.block(rate, seed=4).process(np.ones(count))
+    assert np.abs(carrier) == pytest.approx(1, abs=1e-6)
+    return np.unwrap(np.angle(carrier.astype(np.complex128)))
+
+
+def test_phase_noise_has_the_density_of_its_mask() -> None:
+    noise = PhaseNoise(MASK)
+    frequency, one_sided = welch(phase_of(noise, 2**19), RATE, nperseg=2**14)
+    ratio = one_sided / 2 / 10 ** (noise.density_dbc_hz(frequency) / 10)
+    for low in np.geomspace(300, 3e5, 16):
+        band = (frequency >= low) & (frequency < 1.4 * low)
+        # Half-overlapping Hann windows: 60 independent segments, a value for every 1.5 frequencies.
+        # One of 16 bands is beyond 4.5 standard deviations with a probability of 1e-4.
+        deviation = 1 / np.sqrt(60 * band.sum() / 1.5)
+        assert ratio[band].mean() == pytest.approx(1, abs=4.5 * deviation + 0.01)
+    assert noise.density_dbc_hz([10, 1e3, 10**3.5, -1e4, 1e6]) == pytest.approx(
+        [-80, -80, -85, -90, -120]
+    )
+
+
+def test_wiener_phase_noise_is_a_random_walk() -> None:
+    """Increments of the variance 2 pi linewidth tau."""
+    phase = phase_of(PhaseNoise.wiener(linewidth_hz=20, lowest_offset_hz=50), 2**19)
+    for lag in (10, 50, 100):
+        variance = np.var(phase[lag:] - phase[:-lag])
+        assert variance == pytest.approx(2 * np.pi * 20 * lag / RATE, rel=0.06)
+
+
+def test_leeson_phase_noise() -> None:
+    """3 dB above the floor at the resonator's corner, slopes of 20 and then 30 dB a decade."""
+    noise = PhaseNoise.leeson(-150, corner_hz=1e5, flicker_hz=10, lowest_offset_hz=0.01)
+    levels = noise.density_dbc_hz([1e7, 1e5, 1e3, 10, 0.1, 0.01])
+    assert levels == pytest.approx([-150, -147, -110, -67, -10, 20], abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("smoothness", "drive", "expected"),
+    [
+        # y / A = d / (1 + d^2p)^(1/2p) at the drive d = |x| / A.
+        (2, 1.0, 0.840896),  # 2^(-1/4)
+        (2, 2.0, 0.984958),  # 2 / 17^(1/4)
+        (2, 0.5, 0.492479),  # 0.5 / 1.0625^(1/4)
+        (3, 1.0, 0.890899),  # 2^(-1/6)
+        (3, 1e-3, 1e-3),
+        (50, 1e6, 1.0),
+    ],
+)
+def test_compression_of_an_amplifier(smoothness: float, drive: float, expected: float) -> None:
+    saturation = 10 ** (6 / 20)
+    block = PowerAmplifier(input_backoff_db=6, smoothness=smoothness).block(RATE)
+    phase = np.exp(0.7j)
+    y = block.process([0, drive * saturation * phase])
+    assert y[0] == 0
+    assert y[1] / saturation == pytest.approx(expected * phase, rel=1e-5)
+
+
+def test_gain_control_settles_with_its_time_constants() -> None:
+    control = GainControl(target_level_db=-3, attack_s=200e-6, decay_s=1e-3, window_s=10e-6)
+    block = control.block(RATE)
+    for level_change_db, tau_s in ((20.0, 200e-6), (-14.0, 1e-3)):
+        amplitude = 10 ** ((-3 + max(level_change_db, 6)) / 20)
+        if level_change_db > 0:  # settle first
+            block.process(10 ** (-3 / 20) * np.ones(20_000))
+        received = block.process(amplitude * sine(0.1, np.arange(20_000)))
+        t = np.arange(20_000) // 10 * 10 / RATE
+        error_db = 20 * np.log10(np.abs(received)) + 3
+        assert error_db == pytest.approx(level_change_db * np.exp(-t / tau_s), abs=0.01)
+
+
+def test_gain_control_of_a_noise_like_signal_and_its_limits() -> None:
+    rng = np.random.default_rng(1)
+    sent = rng.standard_normal((200_000, 2)) @ [5, 5j]
+    control = GainControl(-6, attack_s=1e-3, decay_s=1e-3, window_s=500e-6, gain_max_db=30)
+    block = control.block(RATE)
+    # Measured in dB, a window of 500 values falls short by 4.34 / 500 dB.
+    assert level_db(block.process(sent)[20_000:]) == pytest.approx(-6, abs=0.1)
+    block.process(np.zeros(100_000))
+    assert abs(block.process([0.1])[0]) == pytest.approx(0.1 * 10**1.5, rel=1e-5)
+
+
+def test_tone_interferer() -> None:
+    tone = ToneInterferer(level_db=-20, frequency_hz=-1e5, start_s=1e-3, duration_s=2e-3)
+    y = tone.block(RATE, seed=3).process(np.zeros(5000))
+    assert not y[:1000].any()
+    assert not y[3000:].any()
+    assert np.abs(y[1000:3000]) == pytest.approx(0.1)
+    assert abs(np.vdot(sine(-0.1, np.arange(2000)), y[1000:3000])) == pytest.approx(200, rel=1e-4)
+
+
+@pytest.mark.parametrize("bandwidth_hz", [1e3, 1e5])
+def test_noise_interferer(bandwidth_hz: float) -> None:
+    burst = NoiseInterferer(level_db=10, frequency_hz=2e5, bandwidth_hz=bandwidth_hz)
+    y = burst.block(RATE, seed=3).process(np.zeros(2**20)).astype(np.complex128)
+    # The power of B T independent values.
+    assert level_db(y) == pytest.approx(10, abs=4 * 4.34 / np.sqrt(1.05 * bandwidth_hz))
+    frequency, density = welch(y, RATE, nperseg=2**16, return_onesided=False)
+    distance = np.abs(frequency - 2e5) / bandwidth_hz
+    inside, far = distance < 0.4, distance > 1.5
+    assert 10 * np.log10(density[inside].mean()) == pytest.approx(
+        10 - 10 * np.log10(bandwidth_hz), abs=0.6
+    )
+    assert density[far].max() < 1e-4 * density[inside].mean()
+
+
 @pytest.mark.parametrize(
     ("kind", "parameters", "message"),
     [
@@ -231,10 +349,32 @@ def test_noise_follows_the_seed() -> None:
         (DcOffset, {"dc_dbc": np.nan}, "dc_dbc"),
         (Delay, {"delay_samples": -0.1}, "delay"),
         (Gain, {"gain_db": np.inf}, "gain_db"),
+        (GainControl, {"target_level_db": np.inf}, "target_level_db"),
+        (GainControl, {"attack_s": 0}, "attack_s"),
+        (GainControl, {"gain_min_db": 1}, "initial_gain_db"),
         (IqImbalance, {"iq_gain_db": np.nan}, "iq_gain_db"),
         (IqImbalance, {"side": "both"}, "side"),
+        (NoiseInterferer, {"level_db": 0, "bandwidth_hz": 0}, "bandwidth_hz"),
+        (PhaseNoise, {"mask": ()}, "no points"),
+        (PhaseNoise, {"mask": ((10, -80), (10, -90))}, "ascend"),
+        (PhaseNoise, {"mask": ((10, np.nan),)}, "finite"),
+        (PowerAmplifier, {"input_backoff_db": np.nan}, "input_backoff_db"),
+        (PowerAmplifier, {"smoothness": 0}, "smoothness"),
+        (ToneInterferer, {"level_db": np.nan}, "level_db"),
+        (ToneInterferer, {"level_db": 0, "frequency_hz": np.inf}, "frequency_hz"),
+        (ToneInterferer, {"level_db": 0, "start_s": -1}, "start_s"),
+        (ToneInterferer, {"level_db": 0, "duration_s": -1}, "duration_s"),
     ],
 )
 def test_impossible_parameters(kind: type, parameters: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         kind(**parameters)
+
+
+def test_parameters_that_do_not_fit_the_sample_rate() -> None:
+    with pytest.raises(ValueError, match="too long a memory"):
+        PhaseNoise(((0.1, -50.0),)).block(RATE)
+    with pytest.raises(ValueError, match="beyond half the sample rate"):
+        NoiseInterferer(0, frequency_hz=4.9e5).block(RATE)
+    with pytest.raises(ValueError, match="too narrow"):
+        NoiseInterferer(0, bandwidth_hz=1).block(RATE)

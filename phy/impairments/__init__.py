@@ -3,11 +3,13 @@
 In the order of the signal path::
 
     clock.py        sampling clock offset, delay
-    front_end.py    IQ imbalance, DC offset, gain, converter
-    oscillator.py   carrier offset and drift; both offsets of one reference oscillator
+    front_end.py    IQ imbalance, DC offset, gain, power amplifier, converter
+    oscillator.py   carrier offset and drift, phase noise; both offsets of one reference oscillator
+    interference.py tones and bursts of noise
     noise.py        thermal noise
+    gain_control.py automatic gain control
 
-block.py says what they have in common.
+block.py says what they have in common; phy.chain joins them with fading in the physical order.
 
 Examples:
     >>> import numpy as np
@@ -24,9 +26,11 @@ Examples:
 
 from phy.impairments.block import Impairment, SampleBlock, Side
 from phy.impairments.clock import ClockOffset, Delay
-from phy.impairments.front_end import Adc, DcOffset, Gain, IqImbalance
+from phy.impairments.front_end import Adc, DcOffset, Gain, IqImbalance, PowerAmplifier
+from phy.impairments.gain_control import GainControl
+from phy.impairments.interference import NoiseInterferer, ToneInterferer
 from phy.impairments.noise import AdditiveNoise
-from phy.impairments.oscillator import CarrierOffset, reference_oscillator
+from phy.impairments.oscillator import CarrierOffset, PhaseNoise, reference_oscillator
 
 __all__ = [
     "Adc",
@@ -36,9 +40,14 @@ __all__ = [
     "DcOffset",
     "Delay",
     "Gain",
+    "GainControl",
     "Impairment",
     "IqImbalance",
+    "NoiseInterferer",
+    "PhaseNoise",
+    "PowerAmplifier",
     "SampleBlock",
     "Side",
+    "ToneInterferer",
     "reference_oscillator",
 ]

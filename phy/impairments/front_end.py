@@ -1,4 +1,4 @@
-r"""The analog front end and its converter: IQ imbalance, DC offset, gain, quantization.
+r"""The analog front end and its converter: IQ imbalance, DC offset, gain, compression, bits.
 
 **IQ imbalance.** Mixing with unequal branch gains :math:`g_I, g_Q` and carriers that are
 :math:`90^\circ + \phi` apart adds the mirror image of the spectrum, :math:`y = \mu x + \nu x^*`:
@@ -13,9 +13,16 @@ and so, with :math:`g = g_I/g_Q`, the image rejection ratio
 
 The gains are scaled to :math:`g_I^2 + g_Q^2 = 2`, which leaves the power of a circular signal.
 
+**Compression.** Rapp's amplifier has a small-signal gain of 1 and saturates at the amplitude
+:math:`A`, which lies the input back-off above the root of the mean power:
+
+.. math:: y = \frac{x}{\left(1 + (|x|/A)^{2p}\right)^{1/2p}}.
+
 References:
     - M. Valkama, M. Renfors, V. Koivunen, "Advanced methods for I/Q imbalance compensation in
       communication receivers", IEEE Trans. Signal Processing 49(10), 2001.
+    - C. Rapp, "Effects of HPA-nonlinearity on a 4-DPSK/OFDM-signal for a digital sound broadcasting
+      system", 2nd European Conf. on Satellite Communications, 1991.
     - W. Kester, "MT-001: Taking the mystery out of the infamous formula SNR = 6.02N + 1.76dB",
       Analog Devices, 2009.
 """
@@ -122,6 +129,45 @@ class Gain:
         """See :class:`phy.impairments.Impairment`."""
         factor = amplitude(self.gain_db)
         return _Memoryless(lambda x: factor * x)
+
+
+@dataclass(frozen=True)
+class PowerAmplifier:
+    """A solid-state amplifier that compresses, by Rapp's model, without a phase shift.
+
+    Attributes:
+        input_backoff_db: saturation power over unit mean power.
+        smoothness: p; 2 to 3 for solid-state amplifiers, large for a hard limiter.
+    """
+
+    input_backoff_db: float = 10.0
+    smoothness: float = 2.0
+
+    def __post_init__(self) -> None:
+        require(abs(self.input_backoff_db) <= 100, f"input_backoff_db is {self.input_backoff_db}")
+        require(0 < self.smoothness <= 100, f"smoothness is {self.smoothness}")
+
+    def block(self, sample_rate_hz: float, seed: Seed = 0) -> SampleBlock:
+        """See :class:`phy.impairments.Impairment`."""
+        saturation_power = 10 ** (self.input_backoff_db / 10)
+        return _Memoryless(lambda x: _compress(x, saturation_power, self.smoothness))
+
+
+@numba.njit(cache=True)
+def _compress(
+    samples: ComplexArray, saturation_power: float, smoothness: float
+) -> ComplexArray:  # pragma: no cover - compiled
+    """Rapp's model; far above saturation the power of p would overflow, and the limit is A."""
+    output = np.empty_like(samples)
+    for n in range(samples.size):
+        x = samples[n]
+        drive = (float(x.real) ** 2 + float(x.imag) ** 2) / saturation_power
+        if drive > 1:
+            gain = (1 + drive**-smoothness) ** (-0.5 / smoothness) / np.sqrt(drive)
+        else:
+            gain = (1 + drive**smoothness) ** (-0.5 / smoothness)
+        output[n] = complex(x.real * gain, x.imag * gain)
+    return output
 
 
 @dataclass(frozen=True)
