@@ -166,7 +166,9 @@ def test_altered_payloads_with_a_repaired_check(
     image = photo(*size)
     front, hashed, payload = split(codec.encode(image))
     small = size == (24, 24)
-    assert with_check(front, hashed + payload, small) == codec.encode(image)
+    whole = with_check(front, hashed + payload, small)
+    assert whole == codec.encode(image)
+    assert np.array_equal(codec.decode(whole), image)  # and the decoder is compiled
     rng = np.random.default_rng(8)
     refused = 0
     for number in range(count):
