@@ -6,19 +6,21 @@ The block diagram, in the order of transmission::
             -> transport_block.py CRC, segmentation, LDPC (crc.py, segmentation.py, ldpc/)
             -> interleaver.py, scrambling.py
             -> modulation.py      symbols (mcs.py: which constellation with which code rate)
-            -> frame.py           preamble, header, pilots (pilots.py)
+            -> frame.py           preamble (preamble.py), header, pilots (pilots.py)
+            -> waveform.py        samples: symbol_spaced.py, or single_carrier.py (pulse_shaping.py)
     channel.py                    noise and fading; transmitter.py and receiver.py are its ends
     chain.py                      the same at the level of samples: tapped_delay_line.py, and what
                                   radios do to samples, impairments/
     detection.py                  frames in a stream
+            -> synchronization.py time, carrier and clock of a frame
             -> estimation.py      channel and noise from known symbols
             -> modulation.py ... message.py, backwards
 
 theory.py holds the closed forms that the simulations are measured by.
 
 Conventions: LLRs are log p(bit = 0) / p(bit = 1), positive means 0. Bits are uint8 arrays. Samples
-are complex64 at one sample per symbol with unit mean energy. An SNR says which: `es_n0_db` is
-symbol energy over noise density.
+are complex64 with unit mean power, at one or more per symbol as the waveform says. An SNR says
+which: `es_n0_db` is symbol energy over noise density.
 
 Examples:
     >>> from phy import Receiver, Transmitter, MessageReceived, rayleigh_jakes
