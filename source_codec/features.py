@@ -54,7 +54,8 @@ MARGIN = FINE_RADIUS
 _BAND = 64  # rows of box means held at once
 _REACH = max(scale * radius for scale, radius in zip(BOX_SCALES, BOX_RADII, strict=True))
 _OVERHANG = _REACH + (max(BOX_SCALES) - 1) // 2
-_PLACES = N_PLACES + 1  # one place that is always empty: an even number suits vectors
+_PLACES = N_PLACES + 1  # one place is always empty: a multiple of four suits vectors
+_TILE = 16  # pixels gathered together: what was just written is slow to read
 
 
 def _place_weights() -> NDArray[np.int32]:
@@ -189,53 +190,82 @@ def _box_means(
             means[i] = np.int16(np.float32(flat[i]) / np.float32(divisors[i]) + np.float32(0.5))
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _normalise(places: NDArray[np.int16], inputs: NDArray[np.int8], base: NDArray[np.int32]) -> int:
-    """From the values at the places (164, 4) to network inputs and base; returns the exponent.
+@njit(cache=True, nogil=True)
+def _normalise(
+    places: NDArray[np.int64],
+    planes: NDArray[np.int32],
+    offsets: NDArray[np.int64],
+    known: NDArray[np.int64],
+    inputs: NDArray[np.int8],
+    base: NDArray[np.int32],
+    exponent: NDArray[np.int32],
+) -> None:
+    """From the places (n, 164) of pixels to network inputs, base and exponent.
 
-    Plain loops over 32-bit integers, which compile to vector instructions.
+    Plain loops over contiguous memory, in 32 bits where there is arithmetic: they compile to vector
+    instructions. What moves or compares whole places runs over int64.
+
+    Args:
+        places: of each pixel, the four lanes together.
+        planes, offsets, known: scratch, (4, 164), (165,) and (164,).
+        inputs, base, exponent: as of :func:`extract`; only the places' inputs are written.
     """
-    s0 = s1 = s2 = s3 = np.int32(0)
-    for p in range(_PLACES):
-        w = _WEIGHTS[p]
-        s0 += w * np.int32(places[p, 0])
-        s1 += w * np.int32(places[p, 1])
-        s2 += w * np.int32(places[p, 2])
-        s3 += w * np.int32(places[p, 3])
-    weight_sum = np.int64(s3)
-    if weight_sum == 0:
-        base[:] = 128 << 4
-        inputs[:] = 0
-        return 5
-    half = weight_sum >> 1
-    b0 = np.int32((s0 + half) // weight_sum)
-    b1 = np.int32((s1 + half) // weight_sum)
-    b2 = np.int32((s2 + half) // weight_sum)
-    base[0], base[1], base[2] = b0 - 1, b1 - 1, b2 - 1
+    v0, v1, v2, present = planes[0], planes[1], planes[2], planes[3]
+    offset_lanes, known_lanes = offsets.view(np.int16), known.view(np.int16)
+    last = offset_lanes[LANES * _PLACES :]
+    for n in range(places.shape[0]):
+        place, out = places[n], inputs[n]
+        for p in range(_PLACES):
+            # Lane c is in bits 16 c and up (processors of the other byte order fail the self-test).
+            v0[p] = place[p] << 48 >> 48
+            v1[p] = place[p] << 32 >> 48
+            v2[p] = place[p] << 16 >> 48
+            present[p] = place[p] >> 48
+        s0 = s1 = s2 = s3 = np.int32(0)
+        for p in range(_PLACES):
+            w = _WEIGHTS[p]
+            s0 = np.int32(s0 + np.int32(w * v0[p]))
+            s1 = np.int32(s1 + np.int32(w * v1[p]))
+            s2 = np.int32(s2 + np.int32(w * v2[p]))
+            s3 = np.int32(s3 + np.int32(w * present[p]))
+        weight_sum = np.int64(s3)
+        if weight_sum == 0:
+            base[n] = 128 << 4
+            exponent[n] = 5
+            out[: LANES * _PLACES] = 0
+            continue
+        half = weight_sum >> 1
+        b0 = np.int32((s0 + half) // weight_sum)
+        b1 = np.int32((s1 + half) // weight_sum)
+        b2 = np.int32((s2 + half) // weight_sum)
+        base[n, 0], base[n, 1], base[n, 2] = b0 - 1, b1 - 1, b2 - 1
 
-    d0 = d1 = d2 = np.int32(0)
-    for p in range(_PLACES):
-        w = _WEIGHTS[p] * np.int32(places[p, 3])
-        d0 += w * abs(np.int32(places[p, 0]) - b0)
-        d1 += w * abs(np.int32(places[p, 1]) - b1)
-        d2 += w * abs(np.int32(places[p, 2]) - b2)
-    activity = (np.int64(d0) + np.int64(d1) + np.int64(d2)) // (3 * weight_sum)
-    e = 0
-    # Octaves around the target: 24 * sqrt(2) is about 34.
-    while e < N_EXPONENTS - 1 and activity > (np.int64(34) << e):
-        e += 1
+        d0 = d1 = d2 = np.int32(0)
+        for p in range(_PLACES):
+            w = np.int32(_WEIGHTS[p] * present[p])
+            d0 = np.int32(d0 + np.int32(w * abs(np.int32(v0[p] - b0))))
+            d1 = np.int32(d1 + np.int32(w * abs(np.int32(v1[p] - b1))))
+            d2 = np.int32(d2 + np.int32(w * abs(np.int32(v2[p] - b2))))
+        activity = (np.int64(d0) + np.int64(d1) + np.int64(d2)) // (3 * weight_sum)
+        e = 0
+        # Octaves around the target: 24 * sqrt(2) is about 34.
+        while e < N_EXPONENTS - 1 and activity > (np.int64(34) << e):
+            e += 1
+        exponent[n] = e
 
-    shift, limit = np.int32(e), np.int32(127)
-    rounding = np.int32((1 << e) >> 1)
-    r0, r1, r2 = rounding - b0, rounding - b1, rounding - b2
-    for p in range(_PLACES):
-        known = np.int32(places[p, 3])
-        v0, v1, v2 = np.int32(places[p, 0]), np.int32(places[p, 1]), np.int32(places[p, 2])
-        inputs[p, 0] = min(max((v0 + r0) >> shift, -limit), limit) * known
-        inputs[p, 1] = min(max((v1 + r1) >> shift, -limit), limit) * known
-        inputs[p, 2] = min(max((v2 + r2) >> shift, -limit), limit) * known
-        inputs[p, 3] = known * np.int32(ONE)
-    return e
+        rounding = (1 << e) >> 1
+        last[0], last[1], last[2] = rounding - b0, rounding - b1, rounding - b2
+        last[3] = (ONE << e) - 1  # from the one of a known place to ONE
+        offset = offsets[_PLACES]
+        for p in range(_PLACES):
+            offsets[p] = offset
+        for p in range(_PLACES):
+            known[p] = np.int64(-1) if place[p] != 0 else np.int64(0)
+        lanes = place.view(np.int16)
+        shift, limit = np.int32(e), np.int32(127)
+        for i in range(LANES * _PLACES):
+            units = np.int32(np.int32(lanes[i]) + np.int32(offset_lanes[i])) >> shift
+            out[i] = min(max(np.int32(units), -limit), limit) & np.int32(known_lanes[i])
 
 
 @njit(cache=True, nogil=True)
@@ -256,9 +286,9 @@ def _extract(
     means64: NDArray[np.int64],
 ) -> None:
     """:func:`extract`, a band of rows at a time; the four lanes of a place move as one int64."""
-    places = np.zeros((_PLACES, LANES), dtype=np.int16)
-    window = places.view(np.int64)[:, 0]
-    placed = inputs.reshape(inputs.shape[0], N_INPUTS // LANES, LANES)
+    places = np.zeros((_TILE, _PLACES), dtype=np.int64)
+    planes = np.empty((LANES, _PLACES), dtype=np.int32)
+    offsets, known = np.empty(_PLACES + 1, dtype=np.int64), np.empty(_PLACES, dtype=np.int64)
     done = 0
     while done < ys.shape[0]:
         top = ys[done]
@@ -272,33 +302,43 @@ def _extract(
             reach = BOX_SCALES[k] * BOX_RADII[k]
             first, count = top - reach, rows + 2 * reach
             _box_means(integral, BOX_SCALES[k], reach, first, count, sums, counts, means[k])
-        for n in range(done, stop):
-            y, x = ys[n], xs[n]
-            place = 0
-            for dy in range(2 * FINE_RADIUS + 1):
-                row = masked[y + dy]
-                for dx in range(2 * FINE_RADIUS + 1):
-                    if dy != FINE_RADIUS or dx != FINE_RADIUS:
-                        window[place] = row[x + dx]
-                        place += 1
-            for k in range(3):
-                scale = BOX_SCALES[k]
-                for by in range(2 * BOX_RADII[k] + 1):
-                    row = means64[k, y - top + by * scale]
-                    for bx in range(2 * BOX_RADII[k] + 1):
-                        window[place] = row[x + bx * scale]
-                        place += 1
-            e = _normalise(places, placed[n], base[n])
-            exponent[n] = e
+        for first in range(done, stop, _TILE):
+            end = min(first + _TILE, stop)
+            for n in range(first, end):
+                y, x, window = ys[n], xs[n], places[n - first]
+                place = 0
+                for dy in range(2 * FINE_RADIUS + 1):
+                    row = masked[y + dy]
+                    for dx in range(2 * FINE_RADIUS + 1):
+                        if dy != FINE_RADIUS or dx != FINE_RADIUS:
+                            window[place] = row[x + dx]
+                            place += 1
+                for k in range(3):
+                    scale = BOX_SCALES[k]
+                    for by in range(2 * BOX_RADII[k] + 1):
+                        row = means64[k, y - top + by * scale]
+                        for bx in range(2 * BOX_RADII[k] + 1):
+                            window[place] = row[x + bx * scale]
+                            place += 1
+            pixels = slice(first, end)
+            _normalise(
+                places[: end - first],
+                planes,
+                offsets,
+                known,
+                inputs[pixels],
+                base[pixels],
+                exponent[pixels],
+            )
             context = LANES * N_PLACES
-            for i in range(context, N_INPUTS):
-                inputs[n, i] = 0
-            inputs[n, context + e] = FLAG
-            inputs[n, context + N_EXPONENTS + density] = FLAG
-            if small:
-                inputs[n, context + N_EXPONENTS + N_DENSITIES] = FLAG
-            if gray:
-                inputs[n, context + N_EXPONENTS + N_DENSITIES + 1] = FLAG
+            for n in range(first, end):
+                inputs[n, context:] = 0
+                inputs[n, context + exponent[n]] = FLAG
+                inputs[n, context + N_EXPONENTS + density] = FLAG
+                if small:
+                    inputs[n, context + N_EXPONENTS + N_DENSITIES] = FLAG
+                if gray:
+                    inputs[n, context + N_EXPONENTS + N_DENSITIES + 1] = FLAG
         done = stop
 
 
