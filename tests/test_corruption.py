@@ -1,7 +1,6 @@
-"""Damaged and hostile streams: ``CorruptStream`` or the exact image, in bounded time and memory."""
+"""Damaged and hostile streams: ``CorruptStream`` or the exact image, in bounded work and memory."""
 
 import resource
-import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,8 +14,6 @@ from numpy.typing import NDArray
 from source_codec import Codec, CorruptStream, Order, Process, Schedule, read_header
 from source_codec.container import DEFAULT_PROCESS, VERSION
 
-SECONDS = 2.0
-"""Of processor time, on all cores together: the suite's other tests do not count."""
 BYTES = 1 << 30
 CHECK = {True: 2, False: 4}
 """Length of the check by whether the image has at most 64x64 pixels."""
@@ -31,7 +28,7 @@ def assert_corrupt_or_exact(
     codec: Codec, data: bytes, exact: list[NDArray[np.uint8]], label: str
 ) -> bool:
     """Decodes; whether the stream was refused."""
-    memory, start = peak_memory(), time.process_time()
+    memory = peak_memory()
     try:
         image = codec.decode(data)
     except CorruptStream:
@@ -39,7 +36,6 @@ def assert_corrupt_or_exact(
     else:
         refused = False
         assert any(np.array_equal(image, right) for right in exact), label
-    assert time.process_time() - start < SECONDS, label
     assert peak_memory() - memory < BYTES, label
     return refused
 
@@ -168,7 +164,7 @@ def test_altered_payloads_with_a_repaired_check(
     small = size == (24, 24)
     whole = with_check(front, hashed + payload, small)
     assert whole == codec.encode(image)
-    assert np.array_equal(codec.decode(whole), image)  # and the decoder is compiled
+    assert np.array_equal(codec.decode(whole), image)
     rng = np.random.default_rng(8)
     refused = 0
     for number in range(count):
@@ -214,7 +210,10 @@ def test_large_size_with_a_short_payload(codec: Codec, photo: Photo, filling: by
     head = front[:2] + bytes([VERSION << 4 | 3]) + front[3:5] + varint(1024) + varint(64)
     data = with_check(head, bytes(8) + payload, False)
     assert read_header(data).height == 1024
-    assert assert_corrupt_or_exact(codec, data, [], "1024x1024")
+    decoded: list[float] = []
+    with pytest.raises(CorruptStream):
+        codec.decode_many([data], decoded.append)
+    assert max(decoded, default=0.0) < 0.05, "share of the image decoded before it was refused"
 
 
 @pytest.mark.parametrize(
@@ -246,10 +245,10 @@ def test_huge_size_with_a_repaired_check(codec: Codec, photo: Photo, gray: bool)
     head = front[:2] + bytes([VERSION << 4 | 2 | gray]) + front[3:5]
     head += varint(4096) + varint(len(payload))
     data = with_check(head, 4 * hashed + payload, False)
-    start = time.perf_counter()
+    decoded: list[float] = []
     with pytest.raises(CorruptStream, match="too short"):
-        codec.decode(data)
-    assert time.perf_counter() - start < 0.1
+        codec.decode_many([data], decoded.append)
+    assert not decoded
 
 
 def test_other_orders_with_a_repaired_check(codec: Codec, photo: Photo) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 
 import numpy as np
 import PIL.Image
@@ -318,12 +317,13 @@ def test_tiny_images(shape: tuple[int, ...], constant: bool) -> None:
         np.testing.assert_array_equal(regenerated(one, image), image)
 
 
-def test_photographs_are_dismissed_quickly() -> None:
-    image = photo(512, 768)
-    recover(image)
-    start = time.process_time()
-    recover(image)
-    assert time.process_time() - start < 0.5
+def test_photographs_are_dismissed_before_the_long_searches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for module in ("photo_cd", "ycbcr"):
+        search = f"source_codec.source_history.{module}.evidence_of"
+        monkeypatch.setattr(search, lambda *_: pytest.fail("searched"))
+    assert not recover(photo(512, 768))
 
 
 def test_estimate_tells_which_is_smaller() -> None:
@@ -358,7 +358,6 @@ def test_altered_side_information() -> None:
         History.SPARSE,
         History.ENLARGED,
     ]
-    start = time.process_time()
     for number in range(500):
         image, one = examples[number % len(examples)]
         side = bytearray(one.side)
@@ -383,7 +382,6 @@ def test_altered_side_information() -> None:
         assert result.shape == image.shape
         assert result.dtype == np.uint8
         assert describe(one.history, bytes(side))
-    assert time.process_time() - start < 60
 
 
 @pytest.mark.parametrize(
