@@ -487,6 +487,59 @@ def bench_schedule(
         Console().print(table(rows))
 
 
+@bench.command("ldpc")
+def bench_ldpc(
+    bler: Annotated[
+        bool, typer.Option("--bler", help="Measure block error rates instead of throughput.")
+    ] = False,
+    words: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Code words per point.  [default: 64, with --bler 2000]"
+        ),
+    ] = None,
+    peer_words: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Of them for Sionna.  [default: 8, with --bler 100]"),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Fixes every random draw.")] = 1,
+    output: OutputFolder = Path(),
+    json: Json = False,
+) -> None:
+    """Throughput of the LDPC decoder on one core, or its block error rate, beside Sionna's.
+
+    With --bler, writes ldpc_bler.csv and ldpc_bler.png into the folder: QPSK on AWGN, with 95 %
+    intervals and the normal approximation. Sionna takes part if it is installed.
+
+    \b
+    Example:
+      sscc bench ldpc
+      sscc bench ldpc --bler --words 2000 -o out/
+    """
+    from rich.console import Console
+
+    from benchmarks.ldpc import (
+        bler_table,
+        measure_bler,
+        measure_throughput,
+        throughput_table,
+        write_bler,
+    )
+
+    with progress_bar("measuring") as progress:
+        if bler:
+            rates = measure_bler(words or 2000, peer_words or 100, seed, progress)
+            write_bler(rates, output)
+            result, grid = [asdict(row) for row in rates], bler_table(rates)
+        else:
+            speeds = measure_throughput(words or 64, peer_words or 8, seed, progress)
+            result, grid = [asdict(row) for row in speeds], throughput_table(speeds)
+    if json:
+        print_json({"rows": result})
+    else:
+        Console().print(grid)
+
+
 @app.command()
 def train(
     config: Annotated[Path, InputFile],

@@ -4,10 +4,18 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from sionna.phy.fec.ldpc import LDPC5GEncoder
+from sionna.phy.fec.ldpc import LDPC5GDecoder, LDPC5GEncoder
 
-from phy.ldpc import LdpcCode, decoder, encoder, select_base_graph
-from phy.ldpc.base_graph import LIFTING_SIZES, LiftedGraph, lifted_graph
+from phy.ldpc import LdpcCode, decoder, encoder, min_sum, select_base_graph
+from phy.ldpc.base_graph import (
+    INFORMATION_COLUMNS,
+    LIFTING_SIZES,
+    LiftedGraph,
+    lifted_graph,
+    select_lifting_size,
+)
+from phy.ldpc.gain import gain
+from phy.ldpc.normal_approximation import normal_approximation
 from phy.ldpc.rate_matching import deinterleave, interleave
 
 # (k, n, bits per symbol, base graph). The first sixteen send every bit of the graph's circular
@@ -126,13 +134,21 @@ def test_interleaver_follows_the_standard() -> None:
     np.testing.assert_array_equal(deinterleave(interleave(bits, 4).astype(np.float32), 4), llr)
 
 
+def box_plus(a: int, b: int) -> int:
+    """The check node's rule for two magnitudes in steps of 1/4, as the docstring states it."""
+    low, distance = min(a, b), abs(a - b)
+    correction = 2 if distance < 4 else 1 if distance < 8 else 0
+    return max(low - correction, low // 2)
+
+
 def layered_min_sum(
-    llr: NDArray[np.float32], graph: LiftedGraph, iterations: int
-) -> NDArray[np.float32]:
+    llr: NDArray[np.float32], scale: np.float32, graph: LiftedGraph, iterations: int
+) -> NDArray[np.float64]:
     """The decoder's rule, one check after the other, in its plainest form."""
-    z = graph.lifting_size
-    posterior = llr.copy()
-    messages: dict[tuple[int, int], np.float32] = {}
+    z, limit = graph.lifting_size, 127
+    rounded = np.trunc(scale * llr + np.copysign(np.float32(0.5), llr))
+    posterior = [int(steps) for steps in np.clip(rounded, -limit, limit)]
+    messages: dict[tuple[int, int], int] = {}
     for _ in range(iterations):
         for row in range(graph.row_count):
             entries = range(graph.row_start[row], graph.row_start[row + 1])
@@ -140,56 +156,223 @@ def layered_min_sum(
                 bits = [
                     int(graph.columns[e]) * z + (check + int(graph.shifts[e])) % z for e in entries
                 ]
-                extrinsic = np.array(
-                    [
-                        posterior[bit] - messages.get((row * z + check, bit), np.float32(0))
-                        for bit in bits
-                    ]
-                )
+                extrinsic = []
+                for bit in bits:
+                    value = posterior[bit]
+                    if abs(value) < limit:
+                        value -= messages.get((row * z + check, bit), 0)
+                    extrinsic.append(max(-128, min(value, limit)))
+                sizes = [abs(value) for value in extrinsic]
+                weakest = int(np.argmin(sizes))
+                # In the order of the kernel, which puts aside the least so far.
+                least, others = 255, 255
+                for size in sizes:
+                    least, others = min(size, least), box_plus(others, max(size, least))
+                total = box_plus(others, least)
                 for i, bit in enumerate(bits):
-                    others = np.delete(extrinsic, i)
-                    sign = np.prod(np.where(others < 0, -1, 1))
-                    magnitude = np.float32(decoder.SCALE) * np.abs(others).min() - np.float32(
-                        decoder.OFFSET
-                    )
-                    message = np.float32(sign * max(magnitude, np.float32(0)))
-                    messages[row * z + check, bit] = message
-                    posterior[bit] = extrinsic[i] + message
+                    size = min(others if sizes[i] == sizes[weakest] else total, 63)
+                    sign = np.prod([-1 if v < 0 else 1 for j, v in enumerate(extrinsic) if j != i])
+                    messages[row * z + check, bit] = int(sign) * size
+                    posterior[bit] = max(-128, min(extrinsic[i] + int(sign) * size, limit))
+    return np.array(posterior) / scale
+
+
+def layered_sum_product(
+    llr: NDArray[np.float32], graph: LiftedGraph, iterations: int
+) -> NDArray[np.float64]:
+    """The tanh rule on the rows of the dense parity-check matrix, in the decoder's order."""
+    z = graph.lifting_size
+    parity_check = np.zeros((graph.row_count * z, graph.column_count * z), dtype=bool)
+    for row in range(graph.row_count):
+        for entry in range(graph.row_start[row], graph.row_start[row + 1]):
+            for check in range(z):
+                bit = graph.columns[entry] * z + (check + graph.shifts[entry]) % z
+                parity_check[row * z + check, bit] = True
+    posterior = llr.astype(np.float64)
+    messages = np.zeros(parity_check.shape)
+    for _ in range(iterations):
+        for check, members in enumerate(parity_check):
+            bits = np.flatnonzero(members)
+            extrinsic = posterior[bits] - messages[check, bits]
+            t = np.tanh(extrinsic / 2)
+            products = np.array([np.prod(np.delete(t, i)) for i in range(bits.size)])
+            messages[check, bits] = 2 * np.arctanh(products)
+            posterior[bits] = extrinsic + messages[check, bits]
     return posterior
 
 
+def complete_word(code: LdpcCode, llr: NDArray[np.float32], filler: float) -> NDArray[np.float32]:
+    """Channel LLRs of version 0 in the order of the complete graph; 0 where nothing was sent."""
+    z = code.lifting_size
+    number, systematic = code.base_graph or 0, code.k - 2 * z
+    word = np.zeros(lifted_graph(number, z).column_count * z, dtype=np.float32)
+    word[2 * z : code.k] = llr[:systematic]
+    word[code.k : code.k + code.filler_bits] = filler
+    word[code.k + code.filler_bits :][: code.n - systematic] = llr[systematic:]
+    return word
+
+
 @pytest.mark.parametrize(("k", "n", "number"), [(60, 460, 2), (97, 170, 2), (150, 300, 1)])
-def test_decoder_equals_plain_layered_min_sum(k: int, n: int, number: int) -> None:
+def test_min_sum_equals_its_plainest_form(k: int, n: int, number: int) -> None:
     # The reference works on the complete graph, with filler and with bits that were not sent: the
     # decoder must come to the same although it leaves out the rows and columns that do not matter.
     code = LdpcCode(k, n, base_graph=number)
     llr = awgn_llr(code, random_bits(k), -3.0, seed=k)
     graph = lifted_graph(number, code.lifting_size)
-    z, systematic = graph.lifting_size, k - 2 * graph.lifting_size
-    word = np.zeros(graph.column_count * z, dtype=np.float32)
-    word[2 * z : k] = llr[:systematic]
-    word[k : k + code.filler_bits] = decoder.FILLER_LLR
-    word[k + code.filler_bits :][: n - systematic] = llr[systematic:]
+    word = complete_word(code, llr, decoder.FILLER_LLR)
+    scale = np.float32(4) * gain(word, k, INFORMATION_COLUMNS[number] * code.lifting_size)
     for iterations in (1, 3):
         result = code.decode(llr, max_iterations=iterations)
         assert result.iterations == iterations  # not stopped early: the noise is too strong
-        expected = layered_min_sum(word, graph, iterations)[:k]
+        expected = layered_min_sum(word, scale, graph, iterations)[:k]
+        np.testing.assert_allclose(result.llr, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("k", "n", "number"), [(20, 75, 2), (22, 60, 1), (57, 120, 2)])
+def test_sum_product_equals_the_tanh_rule(k: int, n: int, number: int) -> None:
+    code = LdpcCode(k, n, base_graph=number)
+    llr = awgn_llr(code, random_bits(k), -3.0, seed=k)
+    graph = lifted_graph(number, code.lifting_size)
+    for iterations in (1, 3):
+        result = code.decode(llr, iterations, algorithm="sum-product", early_stop=False)
+        word = complete_word(code, llr, filler=35.0)  # as large as the tanh rule can stand
+        expected = layered_sum_product(word, graph, iterations)[:k]
         np.testing.assert_allclose(result.llr, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_every_lifting_size_decodes_noisy_words(number: int) -> None:
+    # Rate 1/3 at 6 dB is far above the threshold. A third of the filled columns' last bits are
+    # filler; base graph 1 is used below its usual lengths as well.
+    for z in LIFTING_SIZES:
+        k = INFORMATION_COLUMNS[number] * z - z // 3
+        if k < 12 or select_lifting_size(k, number) != z:
+            # Blocks of base graph 2 that are this short fill fewer columns.
+            k = next((b for b in range(10 * z, 11, -1) if select_lifting_size(b, number) == z), 0)
+        if not k:
+            assert z < 3  # no block is short enough for these
+            continue
+        code = LdpcCode(k, 3 * k, base_graph=number)
+        assert code.lifting_size == z
+        bits = random_bits(3, k, seed=z)
+        result = code.decode(awgn_llr(code, bits, 6.0, seed=z))
+        np.testing.assert_array_equal(result.bits, bits)
+        assert result.parity_ok.all()
+
+
+@pytest.mark.parametrize(
+    ("k", "rate"),
+    [
+        (k, rate)
+        for k in (12, 13, 40, 292, 1000, 3840, 8448)
+        for rate in (0.2, 0.33, 0.5, 0.67, 0.8, 0.89, 0.95)
+        # Of so short a block too few parity bits are sent at the highest rate to recover the
+        # punctured columns iteratively, even without noise.
+        if k > 40 or rate < 0.95
+    ],
+)
+def test_rates_from_a_fifth_to_the_highest(k: int, rate: float) -> None:
+    # 3 dB above the BLER of 1e-4 of the normal approximation or, where the punctured code of a
+    # short block at a high rate is far from it, without noise.
+    n = int(np.ceil(k / rate))
+    number = 1 if k > 3840 else None
+    code = LdpcCode(k, n, base_graph=number)
+    bits = random_bits(4, k, seed=k)
+    axis = np.arange(-2, 14, 0.1)
+    enough = axis[normal_approximation(k, n, axis) < 1e-4][0] + 3
+    llr = awgn_llr(code, bits, float(enough), seed=n)
+    if k < 100 and rate > 0.5:
+        llr = (8 * (1 - 2.0 * code.encode(bits))).astype(np.float32)
+    for algorithm in decoder.ALGORITHMS if k <= 292 else ["min-sum"]:
+        result = code.decode(llr, algorithm=algorithm)
+        np.testing.assert_array_equal(result.bits, bits)
+        assert result.parity_ok.all()
+
+
+def test_not_worse_than_sionna() -> None:
+    # Ours after 25 layered iterations against exact check nodes after 20 flooding ones, on the
+    # same 60 words: at 0.8 dB about one word in eight fails here and nine in ten there.
+    code = LdpcCode(4224, 8448)
+    bits = random_bits(60, code.k)
+    llr = awgn_llr(code, bits, 0.8, seed=8)
+    theirs = LDPC5GDecoder(LDPC5GEncoder(code.k, code.n), cn_update="boxplus", num_iter=20)
+    decoded = theirs(torch.from_numpy(-llr)).numpy()
+    errors = (code.decode(llr).bits != bits).any(axis=1).sum()
+    assert errors <= (decoded != bits).any(axis=1).sum()
+
+
 def test_block_error_rate_on_awgn() -> None:
-    # Rate 1/2, Eb/N0 = 1.2 dB, 20 iterations: the BLER must be at most 0.1. With 50 errors in 1000
-    # blocks it is below 0.063 (95 % confidence, Clopper-Pearson); 31 errors in 4000 were measured.
+    # Rate 1/2, Eb/N0 = 1.0 dB, 25 iterations: the BLER must be at most 0.1. With 45 errors in 600
+    # blocks it is below 0.1 (95 % confidence, Clopper-Pearson).
     code = LdpcCode(4224, 8448, bits_per_symbol=2)
     errors = 0
-    for seed in range(5):
+    for seed in range(3):
         bits = random_bits(200, code.k, seed=seed)
-        result = code.decode(awgn_llr(code, bits, 1.2, seed), max_iterations=20)
+        result = code.decode(awgn_llr(code, bits, 1.0, seed))
         wrong = (result.bits != bits).any(axis=1)
         assert not (wrong & result.parity_ok).any()
-        assert result.iterations.max() <= 20
+        assert result.iterations.max() <= 25
         errors += int((~result.parity_ok | wrong).sum())
-    assert errors <= 50
+    assert errors <= 45
+
+
+@pytest.mark.parametrize("factor", [0.25, 0.5, 0.7, 1.4, 2.0, 3.0])
+def test_misjudged_noise_does_no_harm(factor: float) -> None:
+    # 1.2 dB, where none of 300 words failed with any of these factors.
+    code = LdpcCode(4224, 8448)
+    bits = random_bits(50, code.k, seed=5)
+    result = code.decode(np.float32(factor) * awgn_llr(code, bits, 1.2, seed=5))
+    assert (result.bits != bits).any(axis=1).sum() <= 2
+    # The posterior is in the units of what was received.
+    reliable = np.median(np.abs(result.llr))
+    assert 5 * factor < reliable < 40 * factor
+
+
+def test_words_do_not_influence_each_other() -> None:
+    # Short lifting sizes decode several words at a time, in lanes side by side.
+    for code in (LdpcCode(60, 150), LdpcCode(1000, 2000), LdpcCode(8448, 16_896)):
+        words = 2 * min_sum.words_together(code.lifting_size) + 3
+        llr = awgn_llr(code, random_bits(words, code.k), 1.0, seed=6)
+        together = code.decode(llr)
+        for first, last in ((0, 1), (1, 3), (3, words)):
+            apart = code.decode(llr[first:last])
+            np.testing.assert_array_equal(apart.llr, together.llr[first:last])
+            np.testing.assert_array_equal(apart.iterations, together.iterations[first:last])
+            np.testing.assert_array_equal(apart.parity_ok, together.parity_ok[first:last])
+
+
+@pytest.mark.parametrize("algorithm", decoder.ALGORITHMS)
+def test_without_early_stop_all_iterations_are_made(algorithm: str) -> None:
+    code = LdpcCode(500, 1000)
+    bits = random_bits(3, code.k)
+    llr = awgn_llr(code, bits, 4.0, seed=7)
+    result = code.decode(llr, 20, algorithm=algorithm, early_stop=False)
+    assert (result.iterations == 20).all()
+    assert result.parity_ok.all()
+    np.testing.assert_array_equal(result.bits, bits)
+
+
+@pytest.mark.parametrize(("k", "n", "eb_n0_db"), [(4224, 12_672, 0.2), (4224, 8448, 0.8)])
+def test_gain_is_one_for_true_llrs_where_the_code_works(k: int, n: int, eb_n0_db: float) -> None:
+    code = LdpcCode(k, n)
+    llr = awgn_llr(code, random_bits(k), eb_n0_db, seed=9)
+    for factor in (0.25, 1.0, 4.0):
+        assert gain(np.float32(factor) * llr, k, k) == pytest.approx(1 / factor, rel=0.2)
+    # Erasures carry nothing, and certain bits all they can, whatever the gain.
+    assert gain(np.zeros(n, dtype=np.float32), k, k) == 1
+    assert gain(np.full(n, 1e6, dtype=np.float32), k, k) == 1 / 8
+
+
+def test_normal_approximation_is_polyanskiys() -> None:
+    # Eb/N0 at which the BLER is 1e-1, 1e-2, 1e-3, from an independent numerical integration.
+    for (k, n), points in {
+        (4224, 8448): (0.326, 0.447, 0.534),
+        (1024, 2048): (0.453, 0.695, 0.868),
+        (4224, 6336): (1.202, 1.326, 1.416),
+    }.items():
+        np.testing.assert_allclose(
+            normal_approximation(k, n, points), [1e-1, 1e-2, 1e-3], rtol=0.04
+        )
 
 
 def test_threads_do_not_change_the_result() -> None:
@@ -227,6 +410,7 @@ def test_nothing_received_is_not_the_zero_word() -> None:
         result = code.decode(np.zeros(code.n), max_iterations=3)
         assert not result.parity_ok
         assert result.iterations == 3
+        assert not code.decode(np.zeros(code.n), 3, algorithm="sum-product").parity_ok
 
 
 def test_extreme_llrs() -> None:
@@ -276,5 +460,7 @@ def test_impossible_arguments_are_refused() -> None:
         code.decode(np.zeros(201))
     with pytest.raises(ValueError, match="at least 1"):
         code.decode(np.zeros(200), max_iterations=0)
+    with pytest.raises(ValueError, match="min-sum, sum-product"):
+        code.decode(np.zeros(200), algorithm="max-sum")
     with pytest.raises(ValueError, match="one of"):
         lifted_graph(1, 17)

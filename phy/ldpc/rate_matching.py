@@ -113,16 +113,18 @@ class CircularBuffer:
         Returns:
             LLRs of the code word, 0 where nothing was received, shape (words, Z columns), float32.
         """
-        buffer = np.zeros((llr.shape[0], self.size), dtype=np.float32)
-        for sent, place in self.runs(llr.shape[1], rv):
-            buffer[:, place] += llr[:, sent]
         words = np.zeros((llr.shape[0], columns * self.lifting_size), dtype=np.float32)
         parity = INFORMATION_COLUMNS[self.base_graph] * self.lifting_size
-        words[:, PUNCTURED_COLUMNS * self.lifting_size : self.block_bits] = buffer[
-            :, : self._first_filler
-        ]
         words[:, self.block_bits : parity] = filler_llr
-        words[:, parity:] = buffer[:, self._first_filler :][:, : words.shape[1] - parity]
+        # The buffer up to and from the filler bits, each a stretch of the code word.
+        information = words[:, PUNCTURED_COLUMNS * self.lifting_size : self.block_bits]
+        for sent, place in self.runs(llr.shape[1], rv):
+            split = int(np.clip(self._first_filler, place.start, place.stop))
+            before = split - place.start
+            information[:, place.start : split] += llr[:, sent][:, :before]
+            behind = slice(split - self._first_filler, place.stop - self._first_filler)
+            if before < place.stop - place.start:
+                words[:, parity:][:, behind] += llr[:, sent][:, before:]
         return words
 
     def columns_sent(self, length: int, rv: int) -> NDArray[np.bool_]:
