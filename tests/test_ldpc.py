@@ -16,7 +16,7 @@ from phy.ldpc.base_graph import (
 )
 from phy.ldpc.gain import gain
 from phy.ldpc.normal_approximation import normal_approximation
-from phy.ldpc.rate_matching import deinterleave, interleave
+from phy.ldpc.rate_matching import FILLER_LLR, deinterleave, interleave
 
 # (k, n, bits per symbol, base graph). The first sixteen send every bit of the graph's circular
 # buffer without fillers, once for each set of shifts.
@@ -146,8 +146,10 @@ def layered_min_sum(
 ) -> NDArray[np.float64]:
     """The decoder's rule, one check after the other, in its plainest form."""
     z, limit = graph.lifting_size, 127
+    channel_limit, message_limit, infinite = 30, 31, 96
     rounded = np.trunc(scale * llr + np.copysign(np.float32(0.5), llr))
-    posterior = [int(steps) for steps in np.clip(rounded, -limit, limit)]
+    clipped = np.clip(rounded, -channel_limit, channel_limit)
+    posterior = [int(steps) for steps in np.where(llr == np.float32(FILLER_LLR), limit, clipped)]
     messages: dict[tuple[int, int], int] = {}
     for _ in range(iterations):
         for row in range(graph.row_count):
@@ -159,7 +161,7 @@ def layered_min_sum(
                 extrinsic = []
                 for bit in bits:
                     value = posterior[bit]
-                    if abs(value) < limit:
+                    if abs(value) < infinite:
                         value -= messages.get((row * z + check, bit), 0)
                     extrinsic.append(max(-128, min(value, limit)))
                 sizes = [abs(value) for value in extrinsic]
@@ -170,7 +172,7 @@ def layered_min_sum(
                     least, others = min(size, least), box_plus(others, max(size, least))
                 total = box_plus(others, least)
                 for i, bit in enumerate(bits):
-                    size = min(others if sizes[i] == sizes[weakest] else total, 63)
+                    size = min(others if sizes[i] == sizes[weakest] else total, message_limit)
                     sign = np.prod([-1 if v < 0 else 1 for j, v in enumerate(extrinsic) if j != i])
                     messages[row * z + check, bit] = int(sign) * size
                     posterior[bit] = max(-128, min(extrinsic[i] + int(sign) * size, limit))
@@ -201,6 +203,13 @@ def layered_sum_product(
     return posterior
 
 
+def in_layers(number: int, lifting_size: int) -> LiftedGraph:
+    """The complete graph with its rows in the decoder's order."""
+    graph = lifted_graph(number, lifting_size)
+    everything = np.ones(graph.column_count, dtype=bool)
+    return graph.restricted(decoder.layer_order(graph), everything)
+
+
 def complete_word(code: LdpcCode, llr: NDArray[np.float32], filler: float) -> NDArray[np.float32]:
     """Channel LLRs of version 0 in the order of the complete graph; 0 where nothing was sent."""
     z = code.lifting_size
@@ -218,8 +227,8 @@ def test_min_sum_equals_its_plainest_form(k: int, n: int, number: int) -> None:
     # decoder must come to the same although it leaves out the rows and columns that do not matter.
     code = LdpcCode(k, n, base_graph=number)
     llr = awgn_llr(code, random_bits(k), -3.0, seed=k)
-    graph = lifted_graph(number, code.lifting_size)
-    word = complete_word(code, llr, decoder.FILLER_LLR)
+    graph = in_layers(number, code.lifting_size)
+    word = complete_word(code, llr, FILLER_LLR)
     scale = np.float32(4) * gain(word, k, INFORMATION_COLUMNS[number] * code.lifting_size)
     for iterations in (1, 3):
         result = code.decode(llr, max_iterations=iterations)
@@ -228,11 +237,21 @@ def test_min_sum_equals_its_plainest_form(k: int, n: int, number: int) -> None:
         np.testing.assert_allclose(result.llr, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_layers_with_few_punctured_columns_come_first(number: int) -> None:
+    graph = lifted_graph(number, 16)
+    order = decoder.layer_order(graph)
+    assert sorted(order) == list(range(graph.row_count))
+    rows = np.split(graph.columns, graph.row_start[1:-1])
+    keys = [((rows[row] < 2).sum(), rows[row].size) for row in order]
+    assert keys == sorted(keys)
+
+
 @pytest.mark.parametrize(("k", "n", "number"), [(20, 75, 2), (22, 60, 1), (57, 120, 2)])
 def test_sum_product_equals_the_tanh_rule(k: int, n: int, number: int) -> None:
     code = LdpcCode(k, n, base_graph=number)
     llr = awgn_llr(code, random_bits(k), -3.0, seed=k)
-    graph = lifted_graph(number, code.lifting_size)
+    graph = in_layers(number, code.lifting_size)
     for iterations in (1, 3):
         result = code.decode(llr, iterations, algorithm="sum-product", early_stop=False)
         word = complete_word(code, llr, filler=35.0)  # as large as the tanh rule can stand
@@ -246,12 +265,9 @@ def test_every_lifting_size_decodes_noisy_words(number: int) -> None:
     # filler; base graph 1 is used below its usual lengths as well.
     for z in LIFTING_SIZES:
         k = INFORMATION_COLUMNS[number] * z - z // 3
-        if k < 12 or select_lifting_size(k, number) != z:
+        if select_lifting_size(k, number) != z:
             # Blocks of base graph 2 that are this short fill fewer columns.
-            k = next((b for b in range(10 * z, 11, -1) if select_lifting_size(b, number) == z), 0)
-        if not k:
-            assert z < 3  # no block is short enough for these
-            continue
+            k = next(b for b in range(10 * z, 11, -1) if select_lifting_size(b, number) == z)
         code = LdpcCode(k, 3 * k, base_graph=number)
         assert code.lifting_size == z
         bits = random_bits(3, k, seed=z)
@@ -291,7 +307,7 @@ def test_rates_from_a_fifth_to_the_highest(k: int, rate: float) -> None:
 
 def test_not_worse_than_sionna() -> None:
     # Ours after 25 layered iterations against exact check nodes after 20 flooding ones, on the
-    # same 60 words: at 0.8 dB about one word in eight fails here and nine in ten there.
+    # same 60 words: at 0.8 dB about one word in seven fails here and nine in ten there.
     code = LdpcCode(4224, 8448)
     bits = random_bits(60, code.k)
     llr = awgn_llr(code, bits, 0.8, seed=8)
@@ -339,6 +355,18 @@ def test_words_do_not_influence_each_other() -> None:
             np.testing.assert_array_equal(apart.llr, together.llr[first:last])
             np.testing.assert_array_equal(apart.iterations, together.iterations[first:last])
             np.testing.assert_array_equal(apart.parity_ok, together.parity_ok[first:last])
+
+
+@pytest.mark.parametrize("eb_n0_db", [1.2, 1.6, 6.0])
+def test_converged_words_stay_as_they_are(eb_n0_db: float) -> None:
+    # Saturated posteriors must not fall back, and no parity bit must stay wrong for ever.
+    code = LdpcCode(4224, 8448)
+    bits = random_bits(100, code.k, seed=10)
+    llr = awgn_llr(code, bits, eb_n0_db, seed=10)
+    for early_stop in (True, False):
+        result = code.decode(llr, early_stop=early_stop)
+        np.testing.assert_array_equal(result.bits, bits)
+        assert result.parity_ok.all()
 
 
 @pytest.mark.parametrize("algorithm", decoder.ALGORITHMS)

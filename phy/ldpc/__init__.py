@@ -29,7 +29,7 @@ from phy.ldpc.base_graph import (
     lifted_graph,
     select_lifting_size,
 )
-from phy.ldpc.rate_matching import CircularBuffer, deinterleave, interleave
+from phy.ldpc.rate_matching import FILLER_LLR, CircularBuffer, deinterleave, interleave
 
 __all__ = ["MAX_RATE", "LdpcCode", "LdpcResult", "select_base_graph"]
 
@@ -192,7 +192,7 @@ class LdpcCode:
 
         def undo_rate_matching(llr: NDArray[np.float32]) -> NDArray[np.float32]:
             selected = deinterleave(llr, self.bits_per_symbol)
-            return self._buffer.combine(selected, graph.column_count, rv, decoder.FILLER_LLR)
+            return self._buffer.combine(selected, graph.column_count, rv, FILLER_LLR)
 
         posterior, parity_ok, iterations = decoder.decode(
             rows,
@@ -215,13 +215,16 @@ class LdpcCode:
 
 @lru_cache(maxsize=256)
 def _decoding_graph(graph: LiftedGraph, buffer: CircularBuffer, n: int, rv: int) -> LiftedGraph:
-    """Leaves out what cannot contribute: rows whose parity is not sent, columns of filler only."""
+    """The graph as the decoder goes through it, without what cannot contribute.
+
+    That is rows whose parity is not sent, and columns of filler only.
+    """
     sent = buffer.columns_sent(n, rv)
-    rows = np.arange(graph.row_count)
+    rows = decoder.layer_order(graph)
     # Extension row r alone holds parity column information_columns + r.
     rows_used = (rows < CORE_ROWS) | sent[graph.information_columns + rows]
     columns = np.arange(graph.column_count)
     filler_only = (columns * graph.lifting_size >= buffer.block_bits) & (
         columns < graph.information_columns
     )
-    return graph.restricted(rows_used, ~filler_only)
+    return graph.restricted(rows[rows_used], ~filler_only)

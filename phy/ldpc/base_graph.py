@@ -73,22 +73,22 @@ class LiftedGraph:
         """Number of base columns that carry information (and filler) bits."""
         return INFORMATION_COLUMNS[self.number]
 
-    def restricted(self, rows: NDArray[np.bool_], columns: NDArray[np.bool_]) -> "LiftedGraph":
-        """Leaves out rows and columns; those that stay keep their order and column numbers.
+    def restricted(self, rows: NDArray[np.intp], columns: NDArray[np.bool_]) -> "LiftedGraph":
+        """Leaves out rows and columns, and puts the rows into another order.
 
         Arguments:
-            rows: Which rows stay, shape (row_count,), bool.
-            columns: Which columns stay, shape (column_count,), bool.
+            rows: The rows that stay, in their new order, shape (rows that stay,), int.
+            columns: Which columns stay, with their numbers, shape (column_count,), bool.
         """
-        row_of_entry = np.repeat(np.arange(self.row_count), np.diff(self.row_start))
-        stays = rows[row_of_entry] & columns[self.columns]
-        degrees = np.bincount(row_of_entry[stays], minlength=self.row_count)[rows]
+        entries = [np.arange(self.row_start[row], self.row_start[row + 1]) for row in rows]
+        stay = [of_row[columns[self.columns[of_row]]] for of_row in entries]
+        kept = np.concatenate(stay)
         return LiftedGraph(
             self.number,
             self.lifting_size,
-            np.concatenate([[0], np.cumsum(degrees)]).astype(np.int32),
-            self.columns[stays],
-            self.shifts[stays],
+            np.cumsum([0, *map(len, stay)], dtype=np.int32),
+            self.columns[kept],
+            self.shifts[kept],
         )
 
 

@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 
 from phy.ldpc.base_graph import INFORMATION_COLUMNS, PUNCTURED_COLUMNS
 
+FILLER_LLR = 1e30
+"""LLR of filler bits, known zeros: so large that adding any message leaves it as it is."""
+
 REDUNDANCY_VERSIONS = (0, 1, 2, 3)
 
 _BUFFER_COLUMNS = {1: 66, 2: 50}
