@@ -45,7 +45,7 @@ _EARLY_STOP_EB_N0_DB = 2.0
 
 BLER_POINTS: dict[LdpcCode, tuple[float, ...]] = {
     LdpcCode(k=1024, n=2048, bits_per_symbol=2): (0.5, 0.75, 1.0, 1.25, 1.5),
-    LdpcCode(k=4224, n=8448, bits_per_symbol=2): (0.6, 0.7, 0.8, 0.9, 1.0),
+    LdpcCode(k=4224, n=8448, bits_per_symbol=2): (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2),
     LdpcCode(k=4224, n=6336, bits_per_symbol=2): (1.3, 1.45, 1.6, 1.75, 1.9),
     LdpcCode(k=8448, n=10138, bits_per_symbol=2): (2.4, 2.55, 2.7, 2.85, 3.0),
 }
@@ -179,16 +179,14 @@ def throughput_table(rows: Sequence[Throughput]) -> Table:
     """The comparison for people."""
     from rich.table import Table
 
-    grid = Table("decoder")
-    for heading in ("k", "n", "iterations", "Eb/N0 / dB", "info Mbit/s", f"x {PEER}"):
+    code = rows[0]
+    grid = Table("decoder", title=f"k = {code.k}, n = {code.n}, Eb/N0 = {code.eb_n0_db} dB")
+    for heading in ("iterations", "info Mbit/s", f"x {PEER}"):
         grid.add_column(heading, justify="right")
     for row in rows:
         grid.add_row(
             row.name,
-            str(row.k),
-            str(row.n),
             f"{row.iterations:.1f} (early stop)" if row.early_stop else f"{row.iterations:.0f}",
-            f"{row.eb_n0_db:.1f}",
             f"{row.info_mbit_s:.3g}",
             "" if row.times_peer is None else f"{row.times_peer:.3g}",
         )
@@ -315,13 +313,13 @@ def _label(row: BlockErrorRate) -> str:
 
 
 def write_bler(rows: Sequence[BlockErrorRate], folder: Path) -> None:
-    """Writes ldpc_bler.csv and ldpc_bler.png."""
+    """Writes ldpc.csv and ldpc.png."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "ldpc_bler.csv").open("w", newline="") as file:
+    with (folder / "ldpc.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(BlockErrorRate)])
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)
-    _plot(rows, folder / "ldpc_bler.png")
+    _plot(rows, folder / "ldpc.png")
 
 
 def _plot(rows: Sequence[BlockErrorRate], path: Path) -> None:

@@ -495,12 +495,12 @@ def bench_ldpc(
     words: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="Code words per point.  [default: 64, with --bler 2000]"
+            min=1, metavar="N", help="Code words per point.  [default: 64, with --bler 4000]"
         ),
     ] = None,
     peer_words: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Of them for Sionna.  [default: 8, with --bler 100]"),
+        typer.Option(min=1, metavar="N", help="Of them for Sionna.  [default: 8, with --bler 50]"),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Fixes every random draw.")] = 1,
     output: OutputFolder = Path(),
@@ -508,13 +508,13 @@ def bench_ldpc(
 ) -> None:
     """Throughput of the LDPC decoder on one core, or its block error rate, beside Sionna's.
 
-    With --bler, writes ldpc_bler.csv and ldpc_bler.png into the folder: QPSK on AWGN, with 95 %
-    intervals and the normal approximation. Sionna takes part if it is installed.
+    With --bler, writes ldpc.csv and ldpc.png into the folder: QPSK on AWGN, with 95 % intervals and
+    the normal approximation. Sionna takes part if it is installed.
 
     \b
     Example:
       sscc bench ldpc
-      sscc bench ldpc --bler --words 2000 -o out/
+      sscc bench ldpc --bler -o out/
     """
     from rich.console import Console
 
@@ -528,7 +528,7 @@ def bench_ldpc(
 
     with progress_bar("measuring") as progress:
         if bler:
-            rates = measure_bler(words or 2000, peer_words or 100, seed, progress)
+            rates = measure_bler(words or 4000, peer_words or 50, seed, progress)
             write_bler(rates, output)
             result, grid = [asdict(row) for row in rates], bler_table(rates)
         else:

@@ -38,9 +38,9 @@ def test_block_error_rates_with_their_figure(
     assert rows[2].blocks == 10
     assert rows[0].bler > 0.9 > 1e-6 > rows[3].bler
     bench.write_bler(rows, tmp_path / "out")
-    with (tmp_path / "out" / "ldpc_bler.csv").open(newline="") as file:
+    with (tmp_path / "out" / "ldpc.csv").open(newline="") as file:
         assert [row["name"] for row in csv.DictReader(file)] == [row.name for row in rows]
-    assert (tmp_path / "out" / "ldpc_bler.png").stat().st_size > 1000
+    assert (tmp_path / "out" / "ldpc.png").stat().st_size > 1000
     assert bench.bler_table(rows).row_count == 6
 
 
