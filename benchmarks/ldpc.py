@@ -15,6 +15,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -292,19 +293,21 @@ def bler_table(rows: Sequence[BlockErrorRate]) -> Table:
     """The rates for people."""
     from rich.table import Table
 
-    grid = Table("k, n", "decoder")
-    for heading in ("Eb/N0 / dB", "errors / blocks", "BLER", "95 %"):
+    grid = Table("decoder")
+    for heading in ("Eb/N0 / dB", "errors", "BLER", "95 %"):
         grid.add_column(heading, justify="right")
-    for row in rows:
-        measured = row.blocks > 0
-        grid.add_row(
-            f"{row.k}, {row.n}",
-            _label(row),
-            f"{row.eb_n0_db:.2f}",
-            f"{row.errors} / {row.blocks}" if measured else "",
-            f"{row.bler:.2g}",
-            f"{row.low:.2g} to {row.high:.2g}" if measured else "",
-        )
+    for (k, n), of_code in groupby(rows, key=lambda row: (row.k, row.n)):
+        grid.add_section()
+        grid.add_row(f"k = {k}, n = {n}")
+        for row in of_code:
+            measured = row.blocks > 0
+            grid.add_row(
+                _label(row),
+                f"{row.eb_n0_db:.2f}",
+                f"{row.errors} / {row.blocks}" if measured else "",
+                f"{row.bler:.2g}",
+                f"{row.low:.2g}-{row.high:.2g}" if measured else "",
+            )
     return grid
 
 
@@ -323,7 +326,7 @@ def write_bler(rows: Sequence[BlockErrorRate], folder: Path) -> None:
 
 
 def _plot(rows: Sequence[BlockErrorRate], path: Path) -> None:
-    """A panel per code; where no block was wrong, an arrow from the end of the interval."""
+    """A panel per code; where no block was wrong, an arrow down from the end of the interval."""
     codes = list(dict.fromkeys((row.k, row.n) for row in rows))
     figure = Figure(figsize=(9, 3.2 * -(-len(codes) // 2)), layout="constrained")
     panels = figure.subplots(-(-len(codes) // 2), 2, squeeze=False).ravel()
@@ -337,21 +340,25 @@ def _plot(rows: Sequence[BlockErrorRate], path: Path) -> None:
         measured = [row for row in own if row.blocks]
         for index, label in enumerate(dict.fromkeys(map(_label, measured))):
             curve = [row for row in measured if _label(row) == label]
-            none = np.array([row.errors == 0 for row in curve])
-            rate = np.array([row.high if row.errors == 0 else row.bler for row in curve])
-            ends = np.array([[row.low, row.high] for row in curve]).T
-            ends[:, none] = np.array([rate / 2, rate])[:, none]  # an arrow down
+            wrong = [row for row in curve if row.errors]
             axes.errorbar(
-                [row.eb_n0_db for row in curve],
-                rate,
-                np.abs(ends - rate),
+                [row.eb_n0_db for row in wrong],
+                [row.bler for row in wrong],
+                [[row.bler - row.low for row in wrong], [row.high - row.bler for row in wrong]],
                 fmt="o-",
-                uplims=none,
                 color=f"C{index}",
                 markersize=3,
                 capsize=2,
                 label=label,
             )
+            for row in curve:
+                if not row.errors:
+                    axes.annotate(
+                        "",
+                        (row.eb_n0_db, row.high / 3),
+                        (row.eb_n0_db, row.high),
+                        arrowprops={"arrowstyle": "->", "color": f"C{index}"},
+                    )
         axes.set(yscale="log", ylim=(1e-4, 1.2), title=f"k = {k}, n = {n}, rate {k / n:.2f}")
         axes.set(xlabel="Eb/N0 / dB", ylabel="block error rate")
         axes.grid(alpha=0.3)
