@@ -2,8 +2,7 @@
 
 Both decoders get the same noisy words and run on one thread; Sionna's (belief propagation with a
 flooding schedule, on the CPU, without early stop) takes part if it is installed. Throughput is
-information bits by CPU time, so that other programs on the machine disturb it little; what carries
-over to another machine is the ratio of two rows.
+information bits by CPU time; what carries over to another machine is the ratio of two rows.
 """
 
 from __future__ import annotations
@@ -11,10 +10,10 @@ from __future__ import annotations
 import csv
 import importlib.util
 import math
-import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -134,46 +133,60 @@ def measure_throughput(
         seed: of bits and noise.
         progress: called with the fraction done.
     """
-    code, eb_n0_db = THROUGHPUT_CODE, _EARLY_STOP_EB_N0_DB
-    _, llr = noisy_words(code, words, eb_n0_db, np.random.default_rng(seed))
+    code, fixed = THROUGHPUT_CODE, THROUGHPUT_ITERATIONS
+    _, llr = noisy_words(code, words, _EARLY_STOP_EB_N0_DB, np.random.default_rng(seed))
     few = llr[:peer_words]
-
-    def row(name: str, received: Llr, decode: Decoder, iterations: float, stop: bool) -> Throughput:
-        seconds = _cpu_seconds(lambda: decode(received))
-        mbit_s = len(received) * code.k / seconds / 1e6
-        return Throughput(name, code.k, code.n, iterations, stop, eb_n0_db, mbit_s, None)
+    mean = float(code.decode(llr, MAX_ITERATIONS).iterations.mean())
 
     def ours(algorithm: str, iterations: int, stop: bool) -> Decoder:
         return lambda x: code.decode(x, iterations, algorithm=algorithm, early_stop=stop).bits
 
-    fixed = THROUGHPUT_ITERATIONS
-    mean = float(code.decode(llr, MAX_ITERATIONS).iterations.mean())
-    rows = [
-        row(f"{OURS} min-sum", llr, ours("min-sum", fixed, False), fixed, False),
-        row(f"{OURS} min-sum", llr, ours("min-sum", MAX_ITERATIONS, True), mean, True),
+    contenders = [
+        (f"{OURS} min-sum", fixed, False, llr, ours("min-sum", fixed, False)),
+        (f"{OURS} min-sum", mean, True, llr, ours("min-sum", MAX_ITERATIONS, True)),
+        (f"{OURS} sum-product", fixed, False, few, ours("sum-product", fixed, False)),
     ]
-    progress(0.3)
-    rows.append(row(f"{OURS} sum-product", few, ours("sum-product", fixed, False), fixed, False))
-    progress(0.6)
-    if not peer_available():
-        return rows
-    peer = row(f"{PEER} boxplus", few, peer_decoder(code, fixed), fixed, False)
-    progress(1.0)
+    if peer_available():
+        contenders.append((f"{PEER} boxplus", fixed, False, few, peer_decoder(code, fixed)))
+    calls = [partial(decode, received) for *_, received, decode in contenders]
+    mbit_s = [
+        len(received) * code.k / seconds / 1e6
+        for (*_, received, _), seconds in zip(
+            contenders, _cpu_seconds(calls, progress), strict=True
+        )
+    ]
+    peer = mbit_s[-1] if peer_available() else None
     return [
-        Throughput(**{**asdict(r), "times_peer": r.info_mbit_s / peer.info_mbit_s})
-        for r in [*rows, peer]
+        Throughput(
+            name,
+            code.k,
+            code.n,
+            iterations,
+            stop,
+            _EARLY_STOP_EB_N0_DB,
+            speed,
+            None if peer is None else speed / peer,
+        )
+        for (name, iterations, stop, *_), speed in zip(contenders, mbit_s, strict=True)
     ]
 
 
-def _cpu_seconds(run: Callable[[], object], repetitions: int = 5) -> float:
-    """Median CPU time of a call, after one that compiles."""
-    run()
-    times = []
-    for _ in range(repetitions):
-        start = time.process_time()
-        run()
-        times.append(time.process_time() - start)
-    return statistics.median(times)
+def _cpu_seconds(
+    calls: Sequence[Callable[[], object]], progress: Progress, rounds: int = 5
+) -> list[float]:
+    """Least CPU time of each call in several rounds, after one in which kernels are compiled.
+
+    Whatever else the machine does can only make a call slower, so that the least time says most
+    of the program. All calls are made in each round: a quiet moment is there for all alike.
+    """
+    times: list[list[float]] = [[] for _ in calls]
+    for done in range(rounds + 1):
+        for call, own in zip(calls, times, strict=True):
+            start = time.process_time()
+            call()
+            own.append(time.process_time() - start)
+        progress((done + 1) / (rounds + 1))
+    return [min(own[1:]) for own in times]
 
 
 def throughput_table(rows: Sequence[Throughput]) -> Table:

@@ -495,7 +495,7 @@ def bench_ldpc(
     words: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="Code words per point.  [default: 64, with --bler 4000]"
+            min=1, metavar="N", help="Code words per point.  [default: 256, with --bler 4000]"
         ),
     ] = None,
     peer_words: Annotated[
@@ -532,7 +532,7 @@ def bench_ldpc(
             write_bler(rates, output)
             result, grid = [asdict(row) for row in rates], bler_table(rates)
         else:
-            speeds = measure_throughput(words or 64, peer_words or 8, seed, progress)
+            speeds = measure_throughput(words or 256, peer_words or 8, seed, progress)
             result, grid = [asdict(row) for row in speeds], throughput_table(speeds)
     if json:
         print_json({"rows": result})
