@@ -332,9 +332,9 @@ def test_block_error_rate_on_awgn() -> None:
     assert errors <= 45
 
 
-@pytest.mark.parametrize("factor", [0.25, 0.5, 0.7, 1.4, 2.0, 3.0])
+@pytest.mark.parametrize("factor", [1 / 7, 0.5, 0.7, 1.4, 2.0, 7.0])
 def test_misjudged_noise_does_no_harm(factor: float) -> None:
-    # 1.2 dB, where none of 300 words failed with any of these factors.
+    # 1.2 dB; at 0.9 dB, 41 to 53 of 2000 words failed with factors from 1/7 to 7, and 53 with 1.
     code = LdpcCode(4224, 8448)
     bits = random_bits(50, code.k, seed=5)
     result = code.decode(np.float32(factor) * awgn_llr(code, bits, 1.2, seed=5))
