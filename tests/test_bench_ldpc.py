@@ -26,6 +26,14 @@ def test_throughput_beside_sionna(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench.throughput_table([bench.Throughput(**row) for row in rows]).row_count == 4
 
 
+def test_throughput_without_sionna(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "peer_available", lambda: False)
+    rows = bench.measure_throughput(2, 1, 1, lambda _: None)
+    assert [row.name.split()[0] for row in rows] == [OURS] * 3
+    assert {row.times_peer for row in rows} == {None}
+    assert bench.throughput_table(rows).row_count == 3
+
+
 def test_block_error_rates_with_their_figure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
