@@ -44,7 +44,8 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 _GROUP = 16  # symbols averaged in one group: 1.6 % of a cycle at a Doppler of 0.001 cycles/symbol
-_RANK_TOLERANCE = 1e-8  # share of the signal power below which a dimension is left out
+RANK_TOLERANCE = 1e-8
+"""Share of the signal power below which a dimension is left out."""
 
 
 def jakes_basis(times: npt.ArrayLike, doppler: float) -> FloatArray:
@@ -102,14 +103,34 @@ class ChannelEstimate:
 
 
 @dataclass(frozen=True)
-class _DopplerModel:
-    """The decomposition of the fading model at one Doppler shift; see the module."""
+class Decomposition:
+    """A process as it is observed in white noise, in independent coordinates; see the module.
 
-    doppler: float
-    directions: FloatArray  # U, (groups, rank)
-    singular: FloatArray  # S, (rank,)
-    at_nodes: FloatArray  # B, (nodes, rank)
-    power_at_nodes: FloatArray  # B^2
+    Attributes:
+        directions: U, (observed, rank).
+        singular: S, (rank,).
+        at_wanted: B, (wanted, rank); the process there is B times coordinates of unit variance.
+        power_at_wanted: B^2.
+    """
+
+    directions: FloatArray
+    singular: FloatArray
+    at_wanted: FloatArray
+    power_at_wanted: FloatArray
+
+    @classmethod
+    def of(cls, observed: FloatArray, wanted: FloatArray, tolerance: float) -> Decomposition:
+        """Decompose a basis.
+
+        Arguments:
+            observed: (k, m) the basis where it is observed, over the noise's standard deviation.
+            wanted: (n, m) the basis where the process is wanted.
+            tolerance: S^2 of directions that are left out.
+        """
+        U, S, Vt = np.linalg.svd(observed, full_matrices=False)
+        rank = int(np.sum(tolerance < S**2))
+        B = wanted @ Vt[:rank].T
+        return cls(U[:, :rank], S[:rank], B, B**2)
 
 
 class ChannelEstimator:
@@ -161,14 +182,13 @@ class ChannelEstimator:
         self._nodes_to_wanted = _LinearInterpolation(nodes, targets)
         self._groups_to_wanted = _LinearInterpolation(times, targets)
 
+        self._dopplers = dopplers
         self._models = []
         for doppler in dopplers:
             basis = jakes_basis(np.concatenate([times, nodes]), doppler)
             observed, at_nodes = np.split(basis, [times.size])
-            U, S, Vt = np.linalg.svd(self._root_size[:, None] * observed, full_matrices=False)
-            rank = int(np.sum(_RANK_TOLERANCE * places.size < S**2))
-            B = at_nodes @ Vt[:rank].T
-            self._models.append(_DopplerModel(doppler, U[:, :rank], S[:rank], B, B**2))
+            weighted = self._root_size[:, None] * observed
+            self._models.append(Decomposition.of(weighted, at_nodes, RANK_TOLERANCE * places.size))
         self._all_directions = np.concatenate([model.directions for model in self._models], axis=1)
         self._all_singular = np.concatenate([model.singular for model in self._models])
         self._bounds = np.cumsum([0] + [model.singular.size for model in self._models])
@@ -198,8 +218,8 @@ class ChannelEstimator:
         model = self._models[best]
         coordinates = projected[self._bounds[best] : self._bounds[best + 1]]
         denominator = model.singular**2 + 1 / snr
-        nodes = model.at_nodes @ (coordinates * (model.singular / denominator)[:, None])
-        explained = model.power_at_nodes @ (model.singular**2 / denominator)
+        nodes = model.at_wanted @ (coordinates * (model.singular / denominator)[:, None])
+        explained = model.power_at_wanted @ (model.singular**2 / denominator)
         error_at_nodes = (signal_power * np.maximum(1 - explained, 0)).astype(np.float32)
         gain_at_nodes = nodes.view(np.complex128)[:, 0].astype(np.complex64)
         return ChannelEstimate(
@@ -207,8 +227,8 @@ class ChannelEstimator:
             error_variance=self._nodes_to_wanted(error_at_nodes),
             noise_variance=noise_variance,
             signal_power=signal_power,
-            doppler=model.doppler,
-            evm=_error_vector_magnitude(z, self._nodes_to_known(gain_at_nodes)),
+            doppler=self._dopplers[best],
+            evm=error_vector_magnitude(z, self._nodes_to_known(gain_at_nodes)),
         )
 
     def linear(self, least_squares: npt.NDArray[np.complex64]) -> ChannelEstimate:
@@ -301,11 +321,11 @@ def known_channel(
         noise_variance=max(noise_variance, float(np.finfo(np.float32).tiny)),
         signal_power=max(float(np.mean(np.abs(known_gain) ** 2)), np.finfo(np.float64).tiny),
         doppler=None,
-        evm=_error_vector_magnitude(z, known_gain),
+        evm=error_vector_magnitude(z, known_gain),
     )
 
 
-def _error_vector_magnitude(
+def error_vector_magnitude(
     least_squares: npt.NDArray[np.complexfloating], gain: npt.NDArray[np.complexfloating]
 ) -> float:
     """RMS of |y - gain x| over the RMS of |gain x|, for unit-modulus x."""

@@ -76,6 +76,22 @@ class Pulse:
         if not 0.05 <= self.rolloff <= 1:
             raise ValueError(f"the rolloff must be 0.05 to 1, not {self.rolloff}")
 
+    def require_reach(self, carrier_reach: float) -> None:
+        """Refuse carrier offsets that move the pulse's band out of the sample rate.
+
+        Arguments:
+            carrier_reach: largest offset in cycles per sample.
+
+        Raises:
+            ValueError: too large, or negative.
+        """
+        room = 0.5 - (1 + self.rolloff) / (2 * self.samples_per_symbol)
+        if not 0 <= carrier_reach <= room:
+            raise ValueError(
+                f"carrier offsets must be 0 to {room:.3f} cycles per sample, what the band leaves "
+                f"at {self.samples_per_symbol} samples per symbol, not {carrier_reach}"
+            )
+
     @property
     def reach(self) -> int:
         """Samples by which a pulse reaches to either side."""

@@ -14,22 +14,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from phy.detection import Chirps, Detection, PreambleDetector, SampleBuffer, detection_threshold
+from phy.acquisition import FrameAcquisition, shaped_chirps
+from phy.detection import Chirps, Detection
 from phy.frame import FrameFormat, FrameHeader, build_frame, header_template, payload_template
-from phy.preamble import down_chirp, up_chirp
 from phy.pulse_shaping import Pulse, PulseShaper
 from phy.section_estimation import section_estimator
-from phy.synchronization import (
-    LARGEST_CLOCK_OFFSET,
-    Baseband,
-    Synchronization,
-    acquire,
-    refine,
-    timing_correction,
-)
+from phy.synchronization import Baseband, Synchronization, refine, timing_correction
 from phy.waveform import ComplexArray, DemodulatorConfig, Reception
-
-_GUARD = 2  # symbols around a frame, for what the detector may err in time
 
 
 @dataclass(frozen=True)
@@ -54,12 +45,7 @@ class SingleCarrier:
     frame_format: FrameFormat = field(default_factory=FrameFormat)
 
     def __post_init__(self) -> None:
-        room = 0.5 - (1 + self.pulse.rolloff) / (2 * self.samples_per_symbol)
-        if not 0 <= self.carrier_reach <= room:
-            raise ValueError(
-                f"carrier offsets must be 0 to {room:.3f} cycles per sample, what the band leaves "
-                f"at {self.samples_per_symbol} samples per symbol, not {self.carrier_reach}"
-            )
+        self.pulse.require_reach(self.carrier_reach)
 
     @property
     def pulse(self) -> Pulse:
@@ -84,15 +70,7 @@ class SingleCarrier:
 
     def chirps(self) -> Chirps:
         """The preamble as the detector sees it."""
-        length = self.frame_format.chirp_length
-        return Chirps(
-            up=self.pulse.shape(up_chirp(length)),
-            down=self.pulse.shape(down_chirp(length)),
-            separation=length * self.samples_per_symbol,
-            lead=self.pulse.reach,
-            samples_per_symbol=self.samples_per_symbol,
-            reach=self.carrier_reach,
-        )
+        return shaped_chirps(self.frame_format.chirp_length, self.pulse, self.carrier_reach)
 
 
 class SingleCarrierModulator:
@@ -111,7 +89,7 @@ class SingleCarrierModulator:
         return self._shaper.flush()
 
 
-class SingleCarrierDemodulator:
+class SingleCarrierDemodulator(FrameAcquisition):
     """Finds, synchronizes and matched-filters the frames of a stream of samples."""
 
     def __init__(self, waveform: SingleCarrier, config: DemodulatorConfig) -> None:
@@ -120,55 +98,17 @@ class SingleCarrierDemodulator:
                 "csi 'perfect' needs the symbol-spaced waveform: the single carrier is "
                 "synchronized from its pilots"
             )
-        self._waveform = waveform
         self._format = waveform.frame_format
-        self._pulse = waveform.pulse
+        super().__init__(
+            self._format.chirp_length,
+            waveform.pulse,
+            waveform.carrier_reach,
+            config.false_alarm_probability,
+        )
         self._csi = config.csi
         self._dopplers = config.dopplers(self._format.pilot_spacing)
-        self._samples = SampleBuffer()
-        self._detector = PreambleDetector(waveform.chirps(), config.false_alarm_probability)
-        # The preamble's symbols after the matched filter are as many dimensions of white noise;
-        # time and carrier have been chosen among some hundred values.
-        self._least_metric = detection_threshold(100, config.false_alarm_probability)
         self._sync: tuple[int, Synchronization] | None = None  # of the detection with this index
         section_estimator(self._format, None, self._dopplers)
-
-    @property
-    def end(self) -> int:
-        """Samples that have arrived."""
-        return self._samples.end
-
-    @property
-    def held(self) -> int:
-        """Samples in memory."""
-        return self._samples.end - self._samples.start
-
-    @property
-    def decided(self) -> int:
-        """Later detections have at least this index."""
-        return self._detector.decided
-
-    def append(self, samples: ComplexArray, gains: ComplexArray | None) -> None:
-        """Takes in samples; gains are of no use here."""
-        self._samples.append(samples)
-
-    def scan(self, final: bool) -> list[Detection]:
-        """New detections."""
-        return self._detector.scan(self._samples, None, final)
-
-    def discard(self, before: int) -> None:
-        """Forgets samples, but for the first pulses' rise."""
-        self._samples.discard(min(before - self._margin, self._detector.needed))
-
-    @property
-    def _margin(self) -> int:
-        """Samples that are looked at before and after a frame's symbols."""
-        return self._pulse.reach + _GUARD * self._waveform.samples_per_symbol
-
-    def _span(self, symbols: int) -> int:
-        """Samples from a frame's first symbol to the end of its pulses, on the slowest clock."""
-        spacing = self._waveform.samples_per_symbol * (1 + LARGEST_CLOCK_OFFSET)
-        return int(np.ceil(symbols * spacing)) + self._margin
 
     def header_end(self, detection: Detection) -> int:
         """Where the header section's last pulse ends."""
@@ -178,26 +118,17 @@ class SingleCarrierDemodulator:
         """Where the frame's last pulse ends."""
         return detection.index + self._span(self._format.frame_length(header.data_symbols))
 
-    def _view(self, detection: Detection, symbols: int) -> tuple[ComplexArray, int]:
-        """The samples of the first symbols of a frame, and where they begin."""
-        first = max(detection.index - self._margin, self._samples.start)
-        stop = min(detection.index + self._span(symbols), self._samples.end)
-        return self._samples.view(first, stop), first
-
     def header(self, detection: Detection) -> Reception | None:
         """The header's symbols, synchronized by the preamble."""
-        samples, first = self._view(detection, self._format.header_end)
-        preamble = self._format.preamble
-        guess = Synchronization(detection.start - first, detection.carrier)
-        start = samples[: int(guess.start) + self._span(preamble.size)]
-        sync = acquire(start, self._pulse, preamble, guess)
-        if sync.metric < self._least_metric:
+        sync = self._acquire(detection)
+        if sync is None:
             return None
-        self._sync = detection.index, replace(sync, start=sync.start + first)
+        self._sync = detection.index, sync
+        samples, first = self._view(detection, self._format.header_end)
         geometry = self._format.geometry(1)
         return self._section(
             Baseband.of(samples, sync.carrier, self._pulse),
-            sync,
+            replace(sync, start=sync.start - first),
             None,
             geometry.header_known,
             header_template(self._format),

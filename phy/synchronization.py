@@ -134,7 +134,7 @@ def _derotate(samples: ComplexArray, carrier: float, out: ComplexArray) -> None:
             phasor *= step
 
 
-def _vertex(values: npt.NDArray[np.float64], best: int) -> float:
+def vertex(values: npt.NDArray[np.float64], best: int) -> float:
     """Offset, in steps of the grid, of the maximum of a parabola around entry `best`."""
     if not 0 < best < values.size - 1:
         return 0.0
@@ -143,14 +143,22 @@ def _vertex(values: npt.NDArray[np.float64], best: int) -> float:
     return float(np.clip(0.5 * (before - after) / curvature, -1, 1)) if curvature < 0 else 0.0
 
 
-def _spectral_peak(z: ComplexArray, reach: float) -> tuple[float, float]:
-    """Frequency (cycles per entry, within `reach`) and height of the strongest line in z."""
-    size = next_fast_len(4 * z.size)
-    power = np.abs(fft(z, size)) ** 2
+def spectral_peak(z: ComplexArray, reach: float) -> tuple[float, float]:
+    """The strongest line of one or several series.
+
+    Arguments:
+        z: (..., n) complex; the periodograms of all series are added.
+        reach: largest frequency to be found, in cycles per entry.
+
+    Returns:
+        Frequency in cycles per entry, and height.
+    """
+    size = next_fast_len(4 * z.shape[-1])
+    power = np.sum(np.abs(fft(z, size)).reshape(-1, size) ** 2, axis=0)
     bins = min(int(np.ceil(reach * size)), size // 2 - 1)
     around = np.concatenate([power[-bins:], power[: bins + 1]]).astype(np.float64)
     best = int(np.argmax(around))
-    return (best - bins + _vertex(around, best)) / size, float(around[best])
+    return (best - bins + vertex(around, best)) / size, float(around[best])
 
 
 def acquire(
@@ -175,11 +183,11 @@ def acquire(
         heights, lines, energies = np.empty((3, offsets.size))
         for i, offset in enumerate(offsets):
             y = base.symbols(sync, places, float(offset))
-            lines[i], heights[i] = _spectral_peak(y * np.conj(preamble), 4 / preamble.size)
+            lines[i], heights[i] = spectral_peak(y * np.conj(preamble), 4 / preamble.size)
             energies[i] = np.vdot(y, y).real
         best = int(np.argmax(heights))
         step = float(offsets[1] - offsets[0])
-        offset = float(offsets[best]) + step * _vertex(heights, best)
+        offset = float(offsets[best]) + step * vertex(heights, best)
         sync = Synchronization(
             start=sync.start + M * offset,
             carrier=sync.carrier + float(lines[best]) / M,
@@ -218,7 +226,7 @@ def refine(
     energies = np.array([energy(sync.start, clock, rest) for clock in _CLOCK_GRID])
     best = int(np.argmax(energies))
     step = float(_CLOCK_GRID[1] - _CLOCK_GRID[0])
-    clock = float(_CLOCK_GRID[best]) + step * _vertex(energies, best)
+    clock = float(_CLOCK_GRID[best]) + step * vertex(energies, best)
     start = sync.start
     for _ in range(_NEWTON_STEPS):
         energies = np.array(
@@ -312,11 +320,11 @@ def _line(base: Baseband, known: IntArray, symbols: ComplexArray, sync: Synchron
     z = base.symbols(sync, known) * np.conj(symbols)
     # The densely known beginning gives the neighbourhood, the whole frame the fine value.
     dense = int(np.argmax(np.diff(known, append=known[-1] + 2) > 1)) + 1
-    coarse, _ = _spectral_peak(z[:dense], 0.02)
+    coarse, _ = spectral_peak(z[:dense], 0.02)
     z *= np.exp(-2j * np.pi * coarse * known).astype(np.complex64)
     # What is left turns by a small part of a cycle in a few pilots, which may be joined.
     cells = known // _CELL
     spread = np.zeros(int(cells[-1]) + 1, dtype=np.complex64)
     np.add.at(spread, cells, z)
-    fine, _ = _spectral_peak(spread, _CELL / max(dense, _CELL))
+    fine, _ = spectral_peak(spread, _CELL / max(dense, _CELL))
     return coarse + fine / _CELL

@@ -9,6 +9,7 @@ is the same for every waveform:
   coding and fading, with channel gains known if wished.
 - :class:`phy.single_carrier.SingleCarrier`: root-raised-cosine pulses, synchronized from the
   preamble, header and pilots.
+- :class:`phy.ofdm.Ofdm`: many carriers with a cyclic prefix, for channels with multipath.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy.typing as npt
 
 from phy.detection import Detection
 from phy.estimation import ChannelEstimate
-from phy.frame import FrameFormat, FrameHeader
+from phy.frame import FrameHeader
 
 ComplexArray = npt.NDArray[np.complex64]
 ChannelKnowledge = Literal["wiener", "least_squares", "perfect"]
@@ -138,10 +139,6 @@ class Demodulator(Protocol):
 
 class Waveform(Protocol):
     """Parameters of a waveform, the same at both ends."""
-
-    @property
-    def frame_format(self) -> FrameFormat:
-        """Preamble and pilots."""
 
     @property
     def samples_per_symbol(self) -> int:
