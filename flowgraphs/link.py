@@ -34,6 +34,7 @@ from phy import (
 )
 from phy.channel import Channel
 from phy.impairments import CarrierOffset, ClockOffset, SampleBlock
+from phy.ofdm import Ofdm
 from phy.single_carrier import SingleCarrier
 from phy.symbol_spaced import SymbolSpaced
 from phy.waveform import Waveform
@@ -43,7 +44,11 @@ from source_codec.composition import Samples
 CHANNELS = ("awgn", "rayleigh", "rayleigh-block", "rayleigh-iid")
 CSI = {"pilots": "wiener", "least-squares": "least_squares", "perfect": "perfect"}
 """Names of the receiver's channel knowledge, and what :class:`phy.ReceiverConfig` calls them."""
-WAVEFORMS: dict[str, Waveform] = {"symbols": SymbolSpaced(), "single-carrier": SingleCarrier()}
+WAVEFORMS: dict[str, Waveform] = {
+    "symbols": SymbolSpaced(),
+    "single-carrier": SingleCarrier(),
+    "ofdm": Ofdm(),
+}
 """Waveforms by the names in the command line."""
 SOURCE_STAGE = "source"
 """The stage behind the receiver's own: the codec refused the bits, or the pixels differ."""
@@ -96,7 +101,7 @@ class LinkConfig:
         if self.waveform == "symbols" and (self.cfo_hz or self.clock_ppm):
             raise ValueError(
                 "the waveform 'symbols' is ideally timed and tuned: carrier and clock offsets need "
-                "'single-carrier'"
+                "'single-carrier' or 'ofdm'"
             )
         if self.channel == "rayleigh-iid" and self.csi != "perfect":
             raise ValueError(

@@ -7,13 +7,15 @@ The block diagram, in the order of transmission::
             -> interleaver.py, scrambling.py
             -> modulation.py      symbols (mcs.py: which constellation with which code rate)
             -> frame.py           preamble (preamble.py), header, pilots (pilots.py)
-            -> waveform.py        samples: symbol_spaced.py, or single_carrier.py (pulse_shaping.py)
+            -> waveform.py        samples: symbol_spaced.py, single_carrier.py (pulse_shaping.py),
+                                  or ofdm.py (ofdm_grid.py)
     channel.py                    noise and fading; transmitter.py and receiver.py are its ends
     chain.py                      the same at the level of samples: tapped_delay_line.py, and what
                                   radios do to samples, impairments/
     detection.py                  frames in a stream
-            -> synchronization.py time, carrier and clock of a frame
-            -> estimation.py      channel and noise from known symbols
+            -> acquisition.py     the frame's preamble
+            -> synchronization.py time, carrier and clock of a frame; OFDM: ofdm_tracking.py
+            -> estimation.py      channel and noise from known symbols; OFDM: ofdm_estimation.py
             -> modulation.py ... message.py, backwards
 
 theory.py holds the closed forms that the simulations are measured by.

@@ -225,15 +225,16 @@ def link(
         str,
         typer.Option(
             metavar="NAME",
-            help="symbols (one sample a symbol, ideally timed) or single-carrier (root-raised-"
-            "cosine pulses at two samples a symbol, synchronized by the receiver).",
+            help="symbols (one sample a symbol, ideally timed); single-carrier (root-raised-cosine "
+            "pulses); ofdm (128 carriers with a cyclic prefix). The last two have two samples a "
+            "symbol, and the receiver synchronizes them.",
         ),
     ] = "symbols",
     cfo: Annotated[
-        float, typer.Option(metavar="HZ", help="Carrier offset, for single-carrier.")
+        float, typer.Option(metavar="HZ", help="Carrier offset, not for symbols.")
     ] = 0.0,
     clock_offset: Annotated[
-        float, typer.Option(metavar="PPM", help="Sampling clock offset, for single-carrier.")
+        float, typer.Option(metavar="PPM", help="Sampling clock offset, not for symbols.")
     ] = 0.0,
     block_length: Annotated[
         int, typer.Option(metavar="N", min=1, help="Symbols of equal gain in rayleigh-block.")
@@ -272,6 +273,7 @@ def link(
     \b
     Example:
       sscc link photo.png --channel rayleigh --doppler 50 --snr 15 --mcs qpsk-1/2 --seed 1 -o out/
+      sscc link photo.png --waveform ofdm --cfo 180000 --clock-offset 30 --snr 15
     """
     from flowgraphs.link import LinkConfig, run_link
     from phy.message import MessageLengthError

@@ -430,9 +430,12 @@ def test_link_brings_the_image(sscc: Sscc, model: Path, gray: Path, tmp_path: Pa
     assert pixels(out / "gray-link.png").size > 0
 
 
-def test_link_over_a_single_carrier(sscc: Sscc, model: Path, gray: Path) -> None:
+@pytest.mark.parametrize("waveform", ["single-carrier", "ofdm"])
+def test_link_over_a_synchronized_waveform(
+    sscc: Sscc, model: Path, gray: Path, waveform: str
+) -> None:
     outcome = sscc(
-        *("link", gray, "--waveform", "single-carrier", "--channel", "awgn", "--snr", 6),
+        *("link", gray, "--waveform", waveform, "--channel", "awgn", "--snr", 6),
         *("--cfo", 150_000, "--clock-offset", -30, "--model", model, "--json"),
     )
     assert outcome.status == 0
