@@ -154,7 +154,7 @@ class GridEstimator:
 
     def likelihoods(
         self,
-        lattice: npt.NDArray[np.complex128],
+        lattice: npt.NDArray[np.complexfloating],
         noise_variance: float,
         signal_power: float,
         doppler: int,
@@ -263,11 +263,19 @@ class GridEstimator:
             evm=float(np.sqrt(noise_variance / power)),
         )
 
-    def _projected(self, lattice: npt.NDArray[np.complex128], time: Decomposition) -> FloatArray:
+    def _projected(
+        self, lattice: npt.NDArray[np.complexfloating], time: Decomposition
+    ) -> FloatArray:
         """(2, ..., rank, all ranks in frequency) coordinates at one Doppler shift."""
-        weighted = np.sqrt(self.row_weight)[:, None] * lattice
-        parts = np.stack([weighted.real, weighted.imag])  # real products are four times cheaper
-        return time.directions.T @ parts @ self._frequency_directions
+        # Real products are four times cheaper, and long ones cheaper than many short ones.
+        parts = np.stack([lattice.real, lattice.imag], axis=-2)
+        *batch, rows, _, pilots = parts.shape
+        columns = np.moveaxis(parts.reshape(-1, rows, 2 * pilots), 1, 0).reshape(rows, -1)
+        weighted = (np.sqrt(self.row_weight)[:, None] * time.directions).astype(parts.dtype)
+        in_time = (weighted.T @ columns).reshape(-1, pilots)
+        coordinates = in_time @ self._frequency_directions.astype(parts.dtype)
+        by_part = coordinates.reshape(weighted.shape[1], *batch, 2, -1)
+        return np.moveaxis(by_part, (0, -2), (-2, 0))
 
 
 def _energy(values: npt.NDArray[np.complexfloating]) -> float:

@@ -66,14 +66,9 @@ def residual_offsets(
     """
     row = np.arange(lattice.shape[0])
     frequency = numerology.carriers[numerology.comb] / numerology.fft_size
-    # Cycles by which a carrier and a clock offset of 1 turn each pilot.
-    turns = np.stack(
-        [
-            np.outer(row, np.ones(frequency.size)),
-            -numerology.row_samples * np.outer(row, frequency),
-        ]
-    )
+    drift = numerology.row_samples * np.outer(row, frequency)  # cycles at a clock offset of 1
     # The clock, which moves the outer carriers' lines by less than their width, hardly matters.
+    lattice = lattice.astype(np.complex64)
     series = (estimator.row_weight[:, None] * lattice).T.astype(np.complex64)
     line = spectral_peak(series, LARGEST_RESIDUAL_CARRIER)[0]
     resolution = 1 / row.size
@@ -81,8 +76,9 @@ def residual_offsets(
     candidates = []
     for index, doppler in enumerate(estimator.dopplers):
 
-        def likelihood(offsets: FloatArray, index: int = index) -> FloatArray:
-            tuned = lattice * np.exp(-2j * np.pi * np.tensordot(offsets, turns, 1))
+        def likelihood(carriers: FloatArray, clocks: FloatArray, index: int = index) -> FloatArray:
+            tuned = lattice * _turn(-np.multiply.outer(carriers, row))[..., None]
+            tuned = tuned * _turn(np.multiply.outer(clocks, drift))
             return estimator.likelihoods(tuned, *levels, index).max(axis=-1)
 
         # The line may be any of the Doppler spectrum's.
@@ -93,8 +89,14 @@ def residual_offsets(
     return float(carrier), float(np.clip(clock, -largest_clock, largest_clock))
 
 
+def _turn(cycles: FloatArray) -> npt.NDArray[np.complex64]:
+    """exp(j 2 pi cycles), in single precision but for the whole cycles."""
+    angle = (2 * np.pi * (cycles - np.round(cycles))).astype(np.float32)
+    return np.cos(angle) + np.complex64(1j) * np.sin(angle)
+
+
 def _ascent(
-    function: Callable[[FloatArray], FloatArray],
+    function: Callable[..., FloatArray],
     place: FloatArray,
     reach: FloatArray,
     step: FloatArray,
@@ -102,8 +104,8 @@ def _ascent(
     """Maximum of a smooth function, one coordinate at a time, the last one first.
 
     Arguments:
-        function: (n, d) places to (n,) values.
-        place: (d,) where to start.
+        function: of d coordinates, (n,) of one and (1,) of each of the others, to (n,) values.
+        place: (d,) where to start; changed.
         reach: (d,) how far the first grids go to either side; 0 for a coordinate that stays.
         step: (d,) of the first grids.
 
@@ -115,10 +117,9 @@ def _ascent(
         for axis in np.flatnonzero(reach)[::-1]:
             spacing = step[axis] / _FINER**finer
             count = _COUNT if finer else int(np.ceil(reach[axis] / step[axis]))
-            grid = np.repeat(place[None], 2 * count + 1, axis=0)
-            grid[:, axis] += spacing * np.arange(-count, count + 1)
-            values = function(grid)
+            grid = place[axis] + spacing * np.arange(-count, count + 1)
+            values = function(*(grid if i == axis else place[i : i + 1] for i in range(place.size)))
             best = int(np.argmax(values))
-            height, place = float(values[best]), grid[best]
-            place[axis] += spacing * vertex(values, best)
+            height = float(values[best])
+            place[axis] = grid[best] + spacing * vertex(values, best)
     return height, place
