@@ -102,7 +102,7 @@ class GridEstimator:
                 outside of which all is taken for noise.
 
         Raises:
-            ValueError: no candidate, or a negative one.
+            ValueError: no candidate, a negative one, or too few known values to see noise.
         """
         if not dopplers or min(dopplers) < 0:
             raise ValueError("candidate Doppler shifts must be given, and not be negative")
@@ -138,6 +138,8 @@ class GridEstimator:
             self._in_time[-1].singular.size * self._in_frequency[-1].singular.size
         )
         self._noise_dimensions = lattice_noise + full_rows * (U - self._delays.shape[1])
+        if self._noise_dimensions < 1:
+            raise ValueError("too few known values to tell noise from fading")
 
     def lattice(self, least_squares: ComplexArray) -> npt.NDArray[np.complex128]:
         """Estimates on the lattice.
