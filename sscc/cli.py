@@ -540,6 +540,38 @@ def bench_ldpc(
         Console().print(grid)
 
 
+@bench.command("receiver")
+def bench_receiver(
+    waveform: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Waveform, more than once if wished.  [default: all]"),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Fixes every random draw.")] = 1,
+    json: Json = False,
+) -> None:
+    """Samples a second through the whole receiver on one core, and the share of each stage.
+
+    \b
+    Example:
+      sscc bench receiver --waveform single-carrier
+    """
+    from rich.console import Console
+
+    from benchmarks.receiver import measure, table
+    from flowgraphs.link import WAVEFORMS
+
+    names = waveform or list(WAVEFORMS)
+    for name in names:
+        if name not in WAVEFORMS:
+            raise InputError(f"unknown waveform {name!r}; choose of {', '.join(WAVEFORMS)}")
+    with progress_bar("measuring") as progress:
+        rows = measure(names, seed, progress)
+    if json:
+        print_json({"rows": [asdict(row) for row in rows]})
+    else:
+        Console().print(table(rows))
+
+
 @app.command()
 def train(
     config: Annotated[Path, InputFile],
