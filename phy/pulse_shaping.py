@@ -193,7 +193,7 @@ def matched(
     """The kernel of :meth:`Pulse.matched`, to be called from other kernels.
 
     Symbols that follow each other need the same row of the table until the clocks have drifted
-    apart by one of its steps. Such a run is filtered at once, tap by tap, each over all its symbols.
+    apart by one of its steps. Such a run is filtered at once: tap by tap, each over all symbols.
 
     Arguments:
         samples: (n,) complex64.
