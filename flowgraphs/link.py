@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from flowgraphs.adaptation import AUTO, scheme_of
 from hw_profiles.profile import load_profile
 from phy import (
     FrameReport,
@@ -34,6 +35,7 @@ from phy import (
 )
 from phy.channel import Channel
 from phy.impairments import CarrierOffset, ClockOffset, SampleBlock
+from phy.mcs import mcs_names
 from phy.ofdm import Ofdm
 from phy.single_carrier import SingleCarrier
 from phy.symbol_spaced import SymbolSpaced
@@ -64,7 +66,8 @@ class LinkConfig:
     Attributes:
         channel: one of :data:`CHANNELS`.
         es_n0_db: mean Es/N0 at the receiver, dB; -200 to 200.
-        mcs: modulation-and-coding scheme, for example "qpsk-1/2".
+        mcs: modulation-and-coding scheme, for example "qpsk-1/2"; "auto" takes the fastest that the
+            channel allows, see :mod:`flowgraphs.adaptation`.
         seed: seed of every random draw.
         doppler_hz: maximum Doppler shift of "rayleigh".
         symbol_rate: symbols per second.
@@ -114,7 +117,7 @@ class LinkConfig:
                 f"not {self.es_n0_db:g}"
             )
         # Both refuse impossible parameters.
-        self.make_transmitter()
+        self.make_transmitter(mcs_names()[0] if self.mcs == AUTO else self.mcs)
         self.make_receiver()
         self.make_channel(np.random.SeedSequence(0))
         self.make_impairments()
@@ -126,18 +129,22 @@ class LinkConfig:
     @property
     def sample_rate(self) -> float:
         """Samples per second."""
-        return self.symbol_rate * WAVEFORMS[self.waveform].samples_per_symbol
+        return self.symbol_rate * self.phy_waveform.samples_per_symbol
 
-    def make_transmitter(self) -> Transmitter:
-        """The sending end."""
-        waveform = WAVEFORMS[self.waveform]
-        return Transmitter(TransmitterConfig(mcs=self.mcs, depth=self.depth, waveform=waveform))
+    @property
+    def phy_waveform(self) -> Waveform:
+        """The waveform that the name stands for."""
+        return WAVEFORMS[self.waveform]
+
+    def make_transmitter(self, mcs: str) -> Transmitter:
+        """The sending end, with a scheme."""
+        return Transmitter(TransmitterConfig(mcs, self.depth, waveform=self.phy_waveform))
 
     def make_receiver(self) -> Receiver:
         """The receiving end."""
         return Receiver(
             ReceiverConfig(
-                waveform=WAVEFORMS[self.waveform],
+                waveform=self.phy_waveform,
                 symbol_rate_hz=self.symbol_rate,
                 csi=CSI[self.csi],  # type: ignore[arg-type]
             )
@@ -155,7 +162,7 @@ class LinkConfig:
     def make_channel(self, seed: np.random.SeedSequence) -> Channel:
         """The channel's stream object, at the sample rate."""
         # A symbol's energy is spread over its samples; the noise has N0 in each of them.
-        spread = WAVEFORMS[self.waveform].samples_per_symbol
+        spread = self.phy_waveform.samples_per_symbol
         snr_db = self.es_n0_db - 10 * np.log10(spread)
         match self.channel:
             case "awgn":
@@ -182,6 +189,7 @@ class LinkReport:
         image: the received image, or None; only ever an exact one.
         stage_failed: None, or the stage that failed: "detection", "header", "ldpc", "digest",
             "source".
+        mcs: modulation-and-coding scheme.
         bits: source bits, the length of the ``.ddm`` stream.
         bpsp: source bits per sub-pixel.
         channel_uses: symbols sent, all overhead included.
@@ -200,6 +208,7 @@ class LinkReport:
     exact: bool
     image: Samples | None
     stage_failed: str | None
+    mcs: str
     bits: int
     bpsp: float
     channel_uses: int
@@ -223,7 +232,7 @@ class LinkReport:
         """The figures by their names in the command's JSON."""
         names = (
             "exact", "psnr_db", "bits", "bpsp", "channel_uses", "blocks", "block_errors",
-            "es_n0_db", "esrc_n0_db", "snr_estimated_db", "evm_db", "stage_failed",
+            "es_n0_db", "esrc_n0_db", "snr_estimated_db", "evm_db", "stage_failed", "mcs",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
@@ -263,7 +272,7 @@ def run_link(
     stream = codec.encode(image)
     report(0.3)
 
-    transmitter = config.make_transmitter()
+    transmitter = config.make_transmitter(scheme_of(config, len(stream)).name)
     channel = config.make_channel(channel_seed)
     impairments = config.make_impairments()
     receiver = config.make_receiver()
@@ -272,7 +281,7 @@ def run_link(
     events = []
     gains = []
     sent = 0
-    total = channel_uses * WAVEFORMS[config.waveform].samples_per_symbol
+    total = channel_uses * config.phy_waveform.samples_per_symbol
     fading_step = max(1, total // 4000)
     for samples in _samples(transmitter, stream, lead_in, _LEAD_IN):
         output = channel.process(samples)
@@ -303,6 +312,7 @@ def run_link(
         exact=received is not None,
         image=received,
         stage_failed=stage,
+        mcs=transmitter.mcs.name,
         bits=8 * len(stream),
         bpsp=8 * len(stream) / image.size,
         channel_uses=channel_uses,

@@ -31,6 +31,8 @@ ComplexArray = npt.NDArray[np.complex64]
 
 SPAN = 10
 """Symbols by which a pulse reaches to either side; beyond, its energy is below -50 dB."""
+_RUN = 64  # symbols filtered together
+_SHORT = 8  # runs that are filtered one by one
 _FINENESS = 512  # entries of the table per symbol: nearest entry, -55 dB of timing noise
 
 
@@ -156,7 +158,7 @@ class Pulse:
             (k,) complex64: a symbol a received without noise gives a.
         """
         out = np.empty(instants.size, dtype=np.complex64)
-        _matched(samples, instants, self.table, out)
+        matched(samples, instants, self.table, self.samples_per_symbol, out)
         return out
 
 
@@ -197,25 +199,80 @@ def _convolve(x: ComplexArray, taps: npt.NDArray[np.float32]) -> ComplexArray:  
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def _matched(
+def matched(
     samples: ComplexArray,
     instants: npt.NDArray[np.float64],
     table: npt.NDArray[np.float32],
+    spacing: int,
     out: ComplexArray,
 ) -> None:  # pragma: no cover - compiled
+    """The kernel of :meth:`Pulse.matched`, to be called from other kernels.
+
+    Symbols that follow each other need the same row of the table until the clocks have drifted
+    apart by one of its steps. Such a run is filtered at once: tap by tap, each over all symbols.
+
+    Arguments:
+        samples: (n,) complex64.
+        instants: (k,) in samples.
+        table: of the pulse.
+        spacing: samples from one symbol to the next in a run.
+        out: (k,) complex64, overwritten.
+    """
     phases, width = table.shape
     reach = width // 2
-    for k in range(instants.size):
-        place = int(np.floor(instants[k]))
-        phase = int(np.round((instants[k] - place) * phases))
-        if phase == phases:
-            place, phase = place + 1, 0
-        first = place - reach + 1
-        low, high = max(0, -first), min(width, samples.size - first)
+    columns = _RUN + width // spacing + 1
+    real_parts = np.empty((spacing, columns), np.float32)  # the run's samples, one row a residue
+    imag_parts = np.empty((spacing, columns), np.float32)
+    real_sums = np.empty(_RUN, np.float32)
+    imag_sums = np.empty(_RUN, np.float32)
+    k = 0
+    while k < instants.size:
+        place, phase = _nearest(instants[k], phases)
+        run = 1
+        while run < _RUN and k + run < instants.size:
+            if _nearest(instants[k + run], phases) != (place + run * spacing, phase):
+                break
+            run += 1
         weights = table[phase]
-        real = imag = np.float32(0)
-        for j in range(low, high):
-            value = samples[first + j]
-            real += value.real * weights[j]
-            imag += value.imag * weights[j]
-        out[k] = complex(real, imag)
+        first = place - reach + 1
+        if run < _SHORT or first < 0 or first + spacing * (run - 1) + width > samples.size:
+            for i in range(run):
+                out[k + i] = _dot(samples, first + i * spacing, weights)
+        else:
+            for n in range(spacing * (run - 1) + width):
+                value = samples[first + n]
+                real_parts[n % spacing, n // spacing] = value.real
+                imag_parts[n % spacing, n // spacing] = value.imag
+            real_sums[:run] = 0
+            imag_sums[:run] = 0
+            for j in range(width):
+                weight = weights[j]
+                real = real_parts[j % spacing, j // spacing : j // spacing + run]
+                imag = imag_parts[j % spacing, j // spacing : j // spacing + run]
+                for i in range(run):
+                    real_sums[i] += weight * real[i]
+                    imag_sums[i] += weight * imag[i]
+            for i in range(run):
+                out[k + i] = complex(real_sums[i], imag_sums[i])
+        k += run
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _nearest(instant: float, phases: int) -> tuple[int, int]:  # pragma: no cover - compiled
+    """The sample before an instant, and the table's row for what is left."""
+    place = int(np.floor(instant))
+    phase = int(np.round((instant - place) * phases))
+    return (place + 1, 0) if phase == phases else (place, phase)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _dot(
+    samples: ComplexArray, first: int, weights: npt.NDArray[np.float32]
+) -> np.complex64:  # pragma: no cover - compiled
+    """Weighted sum of the samples from `first` on; those outside count as zero."""
+    real = imag = np.float32(0)
+    for j in range(max(0, -first), min(weights.size, samples.size - first)):
+        value = samples[first + j]
+        real += value.real * weights[j]
+        imag += value.imag * weights[j]
+    return np.complex64(complex(real, imag))

@@ -34,7 +34,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.fft import fft, next_fast_len
 
-from phy.pulse_shaping import Pulse
+from phy.pulse_shaping import Pulse, matched
 
 ComplexArray = npt.NDArray[np.complex64]
 IntArray = npt.NDArray[np.int64]
@@ -118,8 +118,8 @@ class Baseband:
         instants = sync.instants(places, M)
         found = self.pulse.matched(self.samples, instants + M * late)
         if sync.carrier != self.carrier:
-            turn = -2j * np.pi * (sync.carrier - self.carrier)
-            found *= np.exp(turn * instants).astype(np.complex64)
+            left = sync.carrier - self.carrier
+            _turn(found, places, left * sync.start, left * M * (1 + sync.clock))
         return found
 
 
@@ -132,6 +132,20 @@ def _derotate(samples: ComplexArray, carrier: float, out: ComplexArray) -> None:
         for n in range(first, min(first + 64, samples.size)):
             out[n] = samples[n] * np.complex64(phasor)
             phasor *= step
+
+
+@numba.njit(cache=True, nogil=True)
+def _turn(
+    symbols: ComplexArray, places: IntArray, start: float, step: float
+) -> None:  # pragma: no cover - compiled
+    """``symbols[k] *= exp(-2 pi j (start + step places[k]))``; by a phasor where places follow."""
+    phasor = rotation = np.exp(-2j * np.pi * step)
+    for k in range(symbols.size):
+        if k % 64 == 0 or places[k] != places[k - 1] + 1:
+            phasor = np.exp(-2j * np.pi * ((start + step * places[k]) % 1.0))
+        else:
+            phasor *= rotation
+        symbols[k] *= np.complex64(phasor)
 
 
 def vertex(values: npt.NDArray[np.float64], best: int) -> float:
@@ -219,7 +233,9 @@ def refine(
 
     def energy(start: float, clock: float, first: int = 0) -> float:
         instants = Synchronization(start, 0.0, clock).instants(known, M)
-        return float(_segment_energy(base.samples, instants, pulse.table, turned, starts[first:]))
+        return float(
+            _segment_energy(base.samples, instants, pulse.table, M, turned, starts[first:])
+        )
 
     # In the header the clock's offset hardly shows: the grid is searched in the rest of the frame.
     rest = min(int(np.searchsorted(known[starts[:-1]], _SEGMENT * 4)), starts.size - 2)
@@ -254,29 +270,19 @@ def _segment_energy(
     samples: ComplexArray,
     instants: npt.NDArray[np.float64],
     table: npt.NDArray[np.float32],
+    spacing: int,
     symbols: ComplexArray,
     starts: IntArray,
 ) -> float:  # pragma: no cover - compiled
     """Sum over segments of |sum of matched-filtered y x*|^2 / length."""
-    phases, width = table.shape
-    reach = width // 2
+    origin = starts[0]
+    y = np.empty(starts[-1] - origin, np.complex64)
+    matched(samples, instants[origin : starts[-1]], table, spacing, y)
     total = 0.0
     for s in range(starts.size - 1):
         collected = np.complex64(0)
         for k in range(starts[s], starts[s + 1]):
-            place = int(np.floor(instants[k]))
-            phase = int(np.round((instants[k] - place) * phases))
-            if phase == phases:
-                place, phase = place + 1, 0
-            first = place - reach + 1
-            low, high = max(0, -first), min(width, samples.size - first)
-            weights = table[phase]
-            real = imag = np.float32(0)
-            for j in range(low, high):
-                value = samples[first + j]
-                real += value.real * weights[j]
-                imag += value.imag * weights[j]
-            collected += np.complex64(complex(real, imag)) * np.conj(symbols[k])
+            collected += y[k - origin] * np.conj(symbols[k])
         power = float(collected.real) ** 2 + float(collected.imag) ** 2
         total += power / (starts[s + 1] - starts[s])
     return total

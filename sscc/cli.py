@@ -212,7 +212,12 @@ def link(
         float, typer.Option("--snr", "-s", metavar="DB", help="Mean Es/N0 at the receiver, dB.")
     ] = 15.0,
     mcs: Annotated[
-        str, typer.Option(metavar="NAME", help="Modulation and code rate, such as 16qam-3/4.")
+        str,
+        typer.Option(
+            metavar="NAME|auto",
+            help="Modulation and code rate, such as 16qam-3/4; auto takes the fastest that the "
+            "channel's statistics allow.",
+        ),
     ] = "qpsk-1/2",
     seed: Annotated[int, typer.Option(min=0, help="Fixes every random draw.")] = 1,
     doppler: Annotated[
@@ -540,6 +545,65 @@ def bench_ldpc(
         print_json({"rows": result})
     else:
         Console().print(grid)
+
+
+@bench.command("mcs")
+def bench_mcs(
+    blocks: Annotated[
+        int, typer.Option(min=10, metavar="N", help="Transport blocks per SNR.")
+    ] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Fixes every random draw.")] = 1,
+    json: Json = False,
+) -> None:
+    """The SNR at which each modulation-and-coding scheme loses one transport block in ten.
+
+    \b
+    Example:
+      sscc bench mcs --blocks 100
+    """
+    from rich.console import Console
+
+    from benchmarks.mcs import measure, table
+    from phy.mcs import MCS_TABLE
+
+    with progress_bar("measuring") as progress:
+        rows = measure(list(MCS_TABLE.values()), blocks, seed, progress)
+    if json:
+        print_json({"rows": [asdict(row) for row in rows]})
+    else:
+        Console().print(table(rows))
+
+
+@bench.command("receiver")
+def bench_receiver(
+    waveform: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Waveform, more than once if wished.  [default: all]"),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Fixes every random draw.")] = 1,
+    json: Json = False,
+) -> None:
+    """Samples a second through the whole receiver on one core, and the share of each stage.
+
+    \b
+    Example:
+      sscc bench receiver --waveform single-carrier
+    """
+    from rich.console import Console
+
+    from benchmarks.receiver import measure, table
+    from flowgraphs.link import WAVEFORMS
+
+    names = waveform or list(WAVEFORMS)
+    for name in names:
+        if name not in WAVEFORMS:
+            raise InputError(f"unknown waveform {name!r}; choose of {', '.join(WAVEFORMS)}")
+    with progress_bar("measuring") as progress:
+        rows = measure(names, seed, progress)
+    if json:
+        print_json({"rows": [asdict(row) for row in rows]})
+    else:
+        Console().print(table(rows))
 
 
 @app.command()

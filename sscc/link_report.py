@@ -14,6 +14,7 @@ _LINES = (
     ("Pixels exact", "exact", "", ""),
     ("Failed stage", "stage_failed", "", ""),
     ("PSNR", "psnr_db", ".2f", "dB"),
+    ("Scheme", "mcs", "", ""),
     ("Source bits", "bits", ",", ""),
     ("Bits per sub-pixel", "bpsp", ".3f", ""),
     ("Channel uses", "channel_uses", ",", ""),

@@ -675,6 +675,7 @@ def test_link_report_leaves_out_what_does_not_apply() -> None:
         "snr_estimated_db": -4.9,
         "evm_db": 4.0,
         "stage_failed": "ldpc",
+        "mcs": "qpsk-1/2",
     }
     lines = report_lines(report)
     assert lines[0].split() == ["Pixels", "exact", "NO"]
