@@ -105,10 +105,15 @@ class FrameAcquisition:
         return int(np.ceil(symbols * spacing)) + self._margin
 
     def _view(self, detection: Detection, symbols: int) -> tuple[ComplexArray, int]:
-        """The samples of the first symbols of a frame, and where they begin."""
+        """The samples of the first symbols of a frame, and where they begin.
+
+        A constant in them, the DC of mixer or converter, is taken out: it would pass the matched
+        filter, and the carrier offset may put it onto any carrier of OFDM.
+        """
         first = max(detection.index - self._margin, self._samples.start)
         stop = min(detection.index + self._span(symbols), self._samples.end)
-        return self._samples.view(first, stop), first
+        samples = self._samples.view(first, stop)
+        return samples - np.complex64(samples.mean(dtype=np.complex128)), first
 
     def _acquire(self, detection: Detection) -> Synchronization | None:
         """Time (absolute) and carrier from the preamble; None if there is none after all."""

@@ -10,9 +10,6 @@ rows are taken once more, and the same pilots give the channel (:mod:`phy.ofdm_e
 Equalization is one complex number per carrier and belongs to the demapper: from y = h x + n, with
 the estimation error's variance as part of that of n, it computes what a one-tap MMSE equalizer
 followed by a demapper aware of its bias and noise would.
-
-A constant in the samples (DC of mixer or converter), which a carrier offset moves from the empty
-carrier onto used ones, is taken out first: the mean over the frame's samples.
 """
 
 from __future__ import annotations
@@ -200,7 +197,7 @@ class OfdmDemodulator(FrameAcquisition):
     def _rows(self, detection: Detection, sync: Synchronization, rows: int) -> ComplexArray:
         """(rows, U) the first rows of a frame."""
         samples, first = self._view(detection, self._waveform.rows_end(rows))
-        base = Baseband.of(samples - samples.mean(dtype=np.complex128), sync.carrier, self._pulse)
+        base = Baseband.of(samples, sync.carrier, self._pulse)
         row = np.arange(rows) * self._numerology.row_samples + self._numerology.cyclic_prefix
         offsets = self._waveform.grid_start * self._waveform.samples_per_symbol + row
         instants = sync.start - first + (1 + sync.clock) * offsets

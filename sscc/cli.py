@@ -547,6 +547,41 @@ def bench_ldpc(
         Console().print(grid)
 
 
+@bench.command("channels")
+def bench_channels(
+    frames: Annotated[int, typer.Option(min=1, metavar="N", help="Frames per channel.")] = 200,
+    channel: Annotated[
+        str, typer.Option(metavar="TEXT", help="Only channels whose names contain this.")
+    ] = "",
+    seed: Annotated[int, typer.Option(min=0, help="Fixes every random draw.")] = 1,
+    output: OutputFolder = Path(),
+    json: Json = False,
+) -> None:
+    """Frames sent and received over named channels: offsets, radios' faults, fading, multipath.
+
+    Writes channels.csv and channels.md into the folder.
+
+    \b
+    Example:
+      sscc bench channels --channel TDL --frames 50 -o out/
+    """
+    from rich.console import Console
+
+    from benchmarks.channels import cases, measure, table, write_results
+
+    chosen = [case for case in cases() if channel.lower() in case.name.lower()]
+    if not chosen:
+        names = ", ".join(dict.fromkeys(case.name for case in cases()))
+        raise InputError(f"no channel of the name {channel!r}: there are {names}")
+    with progress_bar("measuring") as progress:
+        rows = measure(chosen, frames, seed, progress)
+    write_results(rows, output)
+    if json:
+        print_json({"rows": [asdict(row) for row in rows]})
+    else:
+        Console().print(table(rows))
+
+
 @bench.command("mcs")
 def bench_mcs(
     blocks: Annotated[
