@@ -67,8 +67,8 @@ def residual_offsets(
     row = np.arange(lattice.shape[0])
     frequency = numerology.carriers[numerology.comb] / numerology.fft_size
     drift = numerology.row_samples * np.outer(row, frequency)  # cycles at a clock offset of 1
-    # The clock, which moves the outer carriers' lines by less than their width, hardly matters.
     lattice = lattice.astype(np.complex64)
+    # The clock, which moves the outer carriers' lines by less than their width, hardly matters.
     series = (estimator.row_weight[:, None] * lattice).T.astype(np.complex64)
     line = spectral_peak(series, LARGEST_RESIDUAL_CARRIER)[0]
     resolution = 1 / row.size
@@ -83,7 +83,7 @@ def residual_offsets(
 
         # The line may be any of the Doppler spectrum's.
         reach = np.array([doppler + resolution, largest_clock])
-        step = np.array([min(resolution / 3, reach[0]), largest_clock / _CLOCK_STEPS])
+        step = np.array([resolution / 3, largest_clock / _CLOCK_STEPS])
         candidates.append(_ascent(likelihood, np.array([line, 0.0]), reach, step))
     _, (carrier, clock) = max(candidates, key=lambda found: found[0])
     return float(carrier), float(np.clip(clock, -largest_clock, largest_clock))

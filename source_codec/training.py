@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -43,9 +44,33 @@ from source_codec.training_log import TrainingLog
 VALIDATION_PIXELS = 1 << 15
 
 
+@lru_cache
+def product_type(device: str) -> torch.dtype:
+    """The faster of bfloat16 and float32 for the matrix products of training, by a short trial.
+
+    Both carry inputs and rounded weights exactly. Processors without instructions for bfloat16
+    emulate it, and take several times as long as for float32.
+
+    Args:
+        device: its type, "cpu" or "cuda".
+    """
+    if device != "cpu":
+        return torch.bfloat16
+    seconds = {}
+    for kind in (torch.bfloat16, torch.float32):
+        left, right = torch.ones(1024, 512, dtype=kind), torch.ones(512, 256, dtype=kind)
+        left @ right  # the first product prepares kernels
+        start = time.perf_counter()
+        for _ in range(4):
+            left @ right
+        seconds[kind] = time.perf_counter() - start
+    return min(seconds, key=lambda kind: seconds[kind])
+
+
 def batch_bits(model: Denoiser, batch: Batch) -> tuple[Tensor, Tensor]:
     """Bits of every coded sub-pixel: ``(bits (N, 3), weight (N, 3))``."""
-    outputs = model(batch.inputs.bfloat16(), batch.residual)
+    inputs = batch.inputs.to(product_type(batch.inputs.device.type))
+    outputs = model(inputs, batch.residual)
     bits = torch.stack(
         [code_length_bits(outputs[c], batch.residual, batch.edges[:, c]) for c in range(3)], dim=1
     )
