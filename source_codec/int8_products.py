@@ -7,6 +7,9 @@ Importing this module loads torch, which takes longer than a small image; see
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import torch
@@ -57,13 +60,18 @@ def product(left: NDArray[np.int8], right: NDArray[np.int8]) -> NDArray[np.int32
     return exact
 
 
-def are_exact() -> bool:
-    """Whether the products are exact here, on operands that saturate inexact kernels.
+@cache
+def are_worthwhile() -> bool:
+    """Whether the products are exact here, and faster than those of float32.
 
-    On processors without VNNI some kernels saturate 16-bit intermediates.
+    On processors without VNNI some kernels saturate 16-bit intermediates, and others are exact but
+    several times slower than float32, as is torch's own where oneDNN is missing.
     """
-    if not torch.backends.mkldnn.is_available() or not torch.backends.mkldnn.enabled:
-        return False  # the fallback kernel is exact but much slower than float32 products
+    return _are_exact() and _are_fast()
+
+
+def _are_exact() -> bool:
+    """On operands that saturate inexact kernels."""
     ramp = np.arange(64 * N_INPUTS, dtype=np.int64)
     for high in (127, -128):
         x = np.where(ramp * ramp % 7 < 5, high, -high - 1).astype(np.int8).reshape(64, N_INPUTS)
@@ -79,3 +87,22 @@ def are_exact() -> bool:
             if not np.array_equal(products, inputs.astype(np.int64) @ weight.astype(np.int64)):
                 return False
     return True
+
+
+def _are_fast() -> bool:
+    """In a short trial; the least of three times, since other work only adds to them."""
+    x, weight = np.ones((ROW_STEP, N_INPUTS), np.int8), np.ones((N_INPUTS, 192), np.int8)
+    products = np.empty((ROW_STEP, 192), dtype=np.int32)
+    left, right = x.astype(np.float32), weight.astype(np.float32)
+
+    def least_seconds(call: Callable[[], object]) -> float:
+        seconds = []
+        for _ in range(3):
+            start = time.perf_counter()
+            call()
+            seconds.append(time.perf_counter() - start)
+        return min(seconds)
+
+    return least_seconds(lambda: multiply(x, weight, products)) < least_seconds(
+        lambda: np.matmul(left, right)
+    )

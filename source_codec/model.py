@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from llvmlite.binding import get_host_cpu_features
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
@@ -104,15 +105,18 @@ class Model:
 
     @cached_property
     def in_int8(self) -> Model:
-        """The same model, multiplying in int8; itself where that is not exact, or not there.
+        """The same model, multiplying in int8; itself where that is not exact or not faster.
 
-        Loads torch, which takes a second or two. Nothing but speed depends on it.
+        Loads torch, which takes a second or two, unless the processor has no instructions for it.
+        Nothing but speed depends on it.
         """
+        if not _multiplies_int8():
+            return self
         try:
             from source_codec import int8_products
         except ImportError:
             return self
-        if not int8_products.are_exact():
+        if not int8_products.are_worthwhile():
             return self
         candidate = self.with_backend("int8")
         return candidate if candidate.golden == self.golden else self
@@ -237,6 +241,13 @@ class Model:
         )
         experts = tuple(network(phase.name) for phase in PHASES)
         return cls(experts, tables, tensors["calibration.temperature"], notes)
+
+
+def _multiplies_int8() -> bool:
+    """Whether the processor may have instructions that add up products of bytes (VNNI)."""
+    features = get_host_cpu_features()
+    x86 = "sse2" in features
+    return not x86 or any(features.get(name) for name in ("avx512vnni", "avxvnni"))
 
 
 def _named_layers(network: IntegerNetwork) -> dict[str, IntegerLayer]:

@@ -25,7 +25,7 @@ from source_codec.reverse_coding import Process
 
 TABLES = MixtureTables.compute()
 KEY = (2, 1)
-BACKEND = "int8" if int8_products.are_exact() else "float32"
+BACKEND = "int8" if int8_products.are_worthwhile() else "float32"
 
 
 def hidden_and_near(rng: np.random.Generator, n: int) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
