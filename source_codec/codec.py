@@ -17,7 +17,8 @@ from source_codec.container import DEFAULT_PROCESS, MAX_SIDE, Header
 from source_codec.errors import CorruptStream, UnsupportedImage, UnsupportedStream
 from source_codec.expectation import expected_images
 from source_codec.features import GREEN_FIRST, SMALL_PIXELS
-from source_codec.layout import Layout, compose, join, picture_of
+from source_codec.graphics import decode_graphics
+from source_codec.layout import GRAPHICS, PLAIN, Layout, Leaf, compose, join, picture_of
 from source_codec.model import Model
 from source_codec.picture import Picture
 from source_codec.range_coder import RangeEncoder
@@ -35,6 +36,8 @@ Image = NDArray[np.uint8]
 Progress = Callable[[float], None]
 _BATCH_PIXELS = 1 << 20
 """Images of one size are coded together up to this many pixels."""
+_GRAPHICS_FRONT = 2
+"""Bytes more in the header where the whole image is graphics."""
 INT8_PIXELS = 1 << 18
 """So many pixels on each thread take as much longer with float32 products than with int8 ones as
 torch takes to load."""
@@ -122,6 +125,17 @@ class _Share:
         return lambda fraction: report((before + fraction * pixels) / self.total)
 
 
+def _shorter(leaf: Leaf, diffused: bytes) -> tuple[int, bytes]:
+    """The coding of a plain image that takes fewer bytes, and those."""
+    if leaf.drawn is not None and len(leaf.drawn) + _GRAPHICS_FRONT < len(diffused):
+        return GRAPHICS, leaf.drawn
+    return PLAIN, diffused
+
+
+def _decoded_graphics(payload: bytes, shape: PartShape) -> Image:
+    return decode_graphics(payload, shape.height, shape.width, shape.channels)
+
+
 class Codec:
     """Lossless image codec with a masked-diffusion model.
 
@@ -201,7 +215,7 @@ class Codec:
         for picture in pictures:
             check_image(picture.pixels)
         layouts: list[Layout] = []
-        plain: list[Image] = []
+        plain: list[Leaf] = []
         for picture in pictures:
             try:
                 layout, leaves = compose(picture, histories)
@@ -209,17 +223,16 @@ class Codec:
                 raise UnsupportedImage(str(error)) from error
             layouts.append(layout)
             plain += leaves
-        payloads = iter(self._encode_plain(plain, process, progress))
-        return [
-            container.pack(
-                picture.pixels,
-                layout,
-                [next(payloads) for _ in layout.leaves()],
-                self.model.model_id,
-                process,
-            )
-            for picture, layout in zip(pictures, layouts, strict=True)
-        ]
+        diffused = self._encode_plain([leaf.image for leaf in plain], process, progress)
+        shortest = list(map(_shorter, plain, diffused))
+        kinds, payloads = (kind for kind, _ in shortest), (payload for _, payload in shortest)
+        streams = []
+        for picture, composed in zip(pictures, layouts, strict=True):
+            layout = composed.with_leaves(kinds)
+            own = [next(payloads) for _ in layout.leaves()]
+            model_id = self.model.model_id
+            streams.append(container.pack(picture.pixels, layout, own, model_id, process))
+        return streams
 
     def _encode_plain(
         self, images: Sequence[Image], process: Process, progress: Progress | None
@@ -275,21 +288,29 @@ class Codec:
         progress: Progress | None = None,
     ) -> list[Image]:
         """The plain images that the streams' images are composed of."""
-        payloads, keys = [], []
+        payloads, leaves, processes = [], [], []
         for header, data in zip(headers, streams, strict=True):
             payloads += container.payloads_of(data, header)
-            keys += [(shape, header.process) for shape in header.layout.leaves()]
-        pixels = sum(_pixels(shape) for shape, _ in keys)
-        model = self._model_for(pixels)
-        share = _Share(progress, pixels)
+            leaves += header.layout.leaves()
+            processes += [header.process] * len(header.layout.leaves())
+        diffused = [i for i, leaf in enumerate(leaves) if leaf.kind == PLAIN]
+        model = self._model_for(sum(_pixels(leaves[i].shape) for i in diffused))
+        share = _Share(progress, sum(_pixels(leaf.shape) for leaf in leaves))
         plain: list[Image] = [np.empty(0, dtype=np.uint8)] * len(payloads)
-        for group in _groups(keys):
+        for index, leaf in enumerate(leaves):
+            if leaf.kind == GRAPHICS:
+                report = share.of(_pixels(leaf.shape))
+                plain[index] = _decoded_graphics(payloads[index], leaf.shape)
+                if report:
+                    report(1.0)
+        for group in _groups([(leaves[i].shape, processes[i]) for i in diffused]):
             report = share.of(group.pixels)
-            members = [payloads[i] for i in group.indices]
+            places = [diffused[i] for i in group.indices]
+            members = [payloads[i] for i in places]
             for context in self._steps(model, members, group):  # an image has at least one step
                 if report:
                     report(float(context.known.mean()))
-            for index, planes in zip(group.indices, context.images, strict=True):
+            for index, planes in zip(places, context.images, strict=True):
                 plain[index] = _from_planes(planes, group.shape.channels)
         return plain
 
@@ -299,8 +320,8 @@ class Codec:
         Yields:
             After each denoising step ``(image, known_mask)``: the known pixels are final, the
             others hold what the model expects there, as a preview, which takes an evaluation of
-            the model at all of them. The last image is complete and proved by the hash; until then
-            nothing is proved.
+            the model at all of them. A part that is graphics comes in one step. The last image is
+            complete and proved by the hash; until then nothing is proved.
 
         Raises:
             CorruptStream: as :meth:`decode`; at the latest after the last step.
@@ -308,38 +329,55 @@ class Codec:
         header = self._header(data)
         payloads = container.payloads_of(data, header)
         # Of a composed image the first part (the luma, say) comes last, over the others.
-        shapes = header.layout.leaves()
-        leaves = [np.zeros(_array_shape(shape), dtype=np.uint8) for shape in shapes]
-        model = self._model_for(sum(_pixels(shape) for shape in shapes))
-        for index in reversed(range(len(shapes))):
-            group = _Group([index], shapes[index], header.process)
-            height, width = shapes[index].height, shapes[index].width
-            densities = [step.density for step in steps_of(header.process, height, width)]
-            steps = zip_longest(self._steps(model, [payloads[index]], group), densities[1:])
-            for context, density in steps:  # that of the next step; none after the last
-                part_known: NDArray[np.bool_] = context.known.astype(bool)
-                whole = density is None
-                planes = context.images
-                if density is not None:
-                    planes = expected_images(context, density, self._workers)
-                leaves[index] = _from_planes(planes[0], shapes[index].channels)
+        layouts = header.layout.leaves()
+        leaves = [np.zeros(_array_shape(leaf.shape), dtype=np.uint8) for leaf in layouts]
+        for index in reversed(range(len(layouts))):
+            steps = self._part_steps(payloads[index], layouts[index], header.process)
+            for part, part_known in steps:
+                leaves[index] = part
                 image = join(header.layout, iter(leaves))
                 if index or part_known.shape != image.shape[:2]:
-                    mask = np.full(image.shape[:2], whole and index == 0)
+                    mask = np.full(image.shape[:2], part_known.all() and index == 0)
                 else:
                     mask = part_known
                 if mask.all():
                     self._proved(image, header)
                 yield image, mask
 
+    def _part_steps(
+        self, payload: bytes, leaf: Layout, process: Process
+    ) -> Iterator[tuple[Image, NDArray[np.bool_]]]:
+        """A plain image after each step, with what the model expects where nothing is known."""
+        shape = leaf.shape
+        if leaf.kind == GRAPHICS:
+            yield _decoded_graphics(payload, shape), np.ones((shape.height, shape.width), bool)
+            return
+        model = self._model_for(_pixels(shape))
+        group = _Group([0], shape, process)
+        densities = [step.density for step in steps_of(process, shape.height, shape.width)]
+        steps = zip_longest(self._steps(model, [payload], group), densities[1:])
+        for context, density in steps:  # that of the next step; none after the last
+            planes = context.images
+            if density is not None:
+                planes = expected_images(context, density, self._workers)
+            yield _from_planes(planes[0], shape.channels), context.known.astype(bool)
+
     def step_bits(self, data: bytes) -> list[int]:
-        """Bits that each denoising step took, part by part (decodes and encodes it again)."""
+        """Bits that each denoising step took, part by part (decodes and encodes it again).
+
+        Graphics are one step.
+        """
         header = self._header(data)
         bits: list[int] = []
-        for leaf in self._decode_plain([header], [data]):
-            planes = coding_planes(leaf)[None]
-            model = self._model_for(leaf.shape[0] * leaf.shape[1])
-            steps = encode_steps(model, planes, leaf.ndim == 2, header.process, self._workers)
+        parts = self._decode_plain([header], [data])
+        layouts, lengths = header.layout.leaves(), header.payload_lengths
+        for part, leaf, length in zip(parts, layouts, lengths, strict=True):
+            if leaf.kind == GRAPHICS:
+                bits.append(8 * length)
+                continue
+            planes = coding_planes(part)[None]
+            model = self._model_for(part.shape[0] * part.shape[1])
+            steps = encode_steps(model, planes, part.ndim == 2, header.process, self._workers)
             totals = [coders[0].bits for _, coders in steps]
             bits += [int(count) for count in np.diff([0, *totals])]
         return bits

@@ -13,15 +13,16 @@ varint                 height; left out when flag SQUARE is set
                        when flag PROCESS is set
 layout                 only when flag COMPOSED is set: a byte (channels, plus 8 if of 16 bits),
                        then the tree of :mod:`source_codec.layout`, each node a byte (its kind; 0:
-                       plain), and if composed a varint (length of the side information), the side
-                       information, and the nodes of its parts
+                       plain; 32: graphics), and if composed a varint (length of the side
+                       information), the side information, and the nodes of its parts
 varint, ...            payload length in bytes, for each plain part
 2 or 4 bytes           check of all bytes before and after this field (CRC-32, truncated)
 2 or 8 bytes           BLAKE2b hash of the pixels, truncated
-payloads               range-coder words
+payloads               range-coder words; of graphics the bytes of a binary range coder
 =====================  =====================================================================
 
-Flags: GRAY 1, SQUARE 2, PROCESS 4, COMPOSED 8. Images of at most 64x64 pixels take the short check
+Flags: GRAY 1, SQUARE 2, PROCESS 4, COMPOSED 8. The format version is 3 if a part is graphics, and
+2 otherwise. Images of at most 64x64 pixels take the short check
 and hash (32 bits together); larger ones 96 bits. Varints are LEB128, at most four bytes. Every
 field has one valid encoding only, so that a stream cannot be altered without a trace.
 
@@ -41,7 +42,7 @@ import numpy as np
 from source_codec.composition import PartShape, Samples
 from source_codec.errors import CorruptStream, UnsupportedStream
 from source_codec.features import SMALL_PIXELS
-from source_codec.layout import PLAIN, Layout, check_level, check_plain, part_shapes
+from source_codec.layout import GRAPHICS, PLAIN, Layout, check_level, check_plain, part_shapes
 from source_codec.order import Order
 from source_codec.reverse_coding import LEAST_BITS_PER_VALUE, Process
 from source_codec.schedule import MAX_STEPS, Schedule
@@ -49,6 +50,8 @@ from source_codec.varint import varint
 
 MAGIC = b"\xddM"
 VERSION = 2
+GRAPHICS_VERSION = 3
+"""Of streams that decoders of version 2 do not read, since a part of them is graphics."""
 MAX_SIDE = 4096
 MODEL_ID_BYTES = 2
 DEFAULT_PROCESS = Process()
@@ -71,7 +74,7 @@ class Header:
         process: parameters of the denoising process.
         model_id: first bytes of the model's identity.
         layout: how the image is made of parts; plain, as a rule.
-        payload_lengths: length of the range coder's payload of each plain part.
+        payload_lengths: length of the payload of each plain part.
         pixel_hash: truncated hash of the pixels.
         header_bytes: length of everything before the payload.
     """
@@ -133,18 +136,24 @@ def _field_bytes(small: bool) -> tuple[int, int]:
 
 
 def _layout_bytes(layout: Layout) -> bytes:
-    if layout.kind == PLAIN:
-        return bytes([PLAIN])
+    if layout.is_leaf:
+        return bytes([layout.kind])
     front = bytes([layout.kind]) + varint(len(layout.side)) + layout.side
     return front + b"".join(_layout_bytes(part) for part in layout.parts)
+
+
+def _version(layout: Layout) -> int:
+    """The oldest format version that has all of a layout."""
+    kinds = {leaf.kind for leaf in layout.leaves()}
+    return GRAPHICS_VERSION if GRAPHICS in kinds else VERSION
 
 
 def _read_layout(reader: _Reader, shape: PartShape, level: int = 0) -> Layout:
     check_level(level)
     kind = reader.take(1)[0]
-    if kind == PLAIN:
+    if kind in (PLAIN, GRAPHICS):
         check_plain(shape)
-        return Layout(shape)
+        return Layout(shape, kind)
     side = reader.take(reader.varint())
     parts = tuple(_read_layout(reader, part, level + 1) for part in part_shapes(kind, side, shape))
     return Layout(shape, kind, side, parts)
@@ -162,7 +171,7 @@ def pack(
     Args:
         image: the pixels.
         layout: how it is made of parts.
-        payloads: the range coder's bytes of each plain part.
+        payloads: the bytes of each plain part.
         model_id: identity of the model.
         process: parameters of the denoising process.
     """
@@ -170,7 +179,9 @@ def pack(
     composed = layout.kind != PLAIN
     flags = _GRAY * (channels == 1) | _SQUARE * (height == width)
     flags |= _PROCESS * (process != DEFAULT_PROCESS) | _COMPOSED * composed
-    front = MAGIC + bytes([VERSION << 4 | flags]) + model_id[:MODEL_ID_BYTES] + varint(width)
+    front = (
+        MAGIC + bytes([_version(layout) << 4 | flags]) + model_id[:MODEL_ID_BYTES] + varint(width)
+    )
     if height != width:
         front += varint(height)
     if process != DEFAULT_PROCESS:
@@ -198,8 +209,10 @@ def read_header(data: bytes) -> Header:
         raise CorruptStream("not a .ddm stream")
     version_flags = reader.take(1)[0]
     version, flags = version_flags >> 4, version_flags & 15
-    if version != VERSION:
-        raise UnsupportedStream(f"format version {version}, this decoder reads {VERSION}")
+    if version not in (VERSION, GRAPHICS_VERSION):
+        raise UnsupportedStream(
+            f"format version {version}, this decoder reads {VERSION} and {GRAPHICS_VERSION}"
+        )
     model_id = reader.take(MODEL_ID_BYTES)
     width = reader.varint()
     height = width if flags & _SQUARE else reader.varint()
@@ -226,6 +239,8 @@ def read_header(data: bytes) -> Header:
         layout = _read_layout(reader, PartShape(height, width, channels, depth))
         if layout.kind == PLAIN:
             raise CorruptStream("the header calls a plain image composed")
+    if version != _version(layout):
+        raise CorruptStream("the format version is not that of the parts")
     leaves = layout.leaves()
     lengths = tuple(reader.varint() for _ in leaves)
     front = data[: reader.position]
@@ -240,8 +255,8 @@ def read_header(data: bytes) -> Header:
     if zlib.crc32(front + back).to_bytes(4, "little")[:check_bytes] != check:
         raise CorruptStream("the stream is damaged: its check does not match")
     for leaf, length in zip(leaves, lengths, strict=True):
-        values = leaf.height * leaf.width * leaf.channels
-        if 8 * length < int(values * LEAST_BITS_PER_VALUE) - 64:
+        values = leaf.shape.height * leaf.shape.width * leaf.shape.channels
+        if leaf.kind == PLAIN and 8 * length < int(values * LEAST_BITS_PER_VALUE) - 64:
             raise CorruptStream("the payload is too short for the image size")
     return Header(
         version,

@@ -3,13 +3,14 @@
 The model codes 8-bit gray and RGB images. Any other image (:mod:`source_codec.composition`), and
 any image whose pixels follow from fewer numbers (:mod:`source_codec.source_history`), is
 *composed*: a kind, a few bytes of side information, and parts, each of which is again plain or
-composed.
+composed. Plain parts that are graphics may be coded without the model
+(:mod:`source_codec.graphics`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -18,14 +19,29 @@ from numpy.typing import NDArray
 from source_codec import composition, source_history
 from source_codec.composition import Composed, Kind, PartShape, Samples
 from source_codec.errors import CorruptStream
+from source_codec.graphics import encode_graphics, is_graphics
 from source_codec.picture import Picture
-from source_codec.source_history import History
+from source_codec.source_history import History, Recovered
 
 Image = NDArray[np.uint8]
 PLAIN = 0
+GRAPHICS = 32
 _WORTHWHILE = 0.97
 """A history is used where its estimated size is below this share of the plain image's."""
 _MAX_LEVELS = 5
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A plain image.
+
+    Attributes:
+        image: uint8, (H, W) or (H, W, 3).
+        drawn: its bytes as graphics, if it may be some.
+    """
+
+    image: Image
+    drawn: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -34,7 +50,8 @@ class Layout:
 
     Attributes:
         shape: of the image.
-        kind: :data:`PLAIN`, a :class:`source_codec.source_history.History` (below 16), or a
+        kind: :data:`PLAIN`, :data:`GRAPHICS` (plain, but not coded with the model), a
+            :class:`source_codec.source_history.History` (below 16), or a
             :class:`source_codec.composition.Kind`.
         side: side information of a composed image.
         parts: its parts.
@@ -45,15 +62,26 @@ class Layout:
     side: bytes = b""
     parts: tuple[Layout, ...] = ()
 
-    def leaves(self) -> list[PartShape]:
-        """Shapes of the plain images of the tree, in coding order."""
-        if self.kind == PLAIN:
-            return [self.shape]
+    @property
+    def is_leaf(self) -> bool:
+        """Whether the image is coded itself, not its parts."""
+        return self.kind in (PLAIN, GRAPHICS)
+
+    def leaves(self) -> list[Layout]:
+        """The plain images of the tree, in coding order."""
+        if self.is_leaf:
+            return [self]
         return [leaf for part in self.parts for leaf in part.leaves()]
+
+    def with_leaves(self, kinds: Iterator[int]) -> Layout:
+        """The same tree with other kinds of plain images."""
+        if self.is_leaf:
+            return replace(self, kind=next(kinds))
+        return replace(self, parts=tuple(part.with_leaves(kinds) for part in self.parts))
 
     def nodes(self) -> Iterator[Layout]:
         """The composed images of the tree, from the whole to the parts."""
-        if self.kind != PLAIN:
+        if not self.is_leaf:
             yield self
             for part in self.parts:
                 yield from part.nodes()
@@ -76,8 +104,16 @@ class Layout:
         ]
         return "; ".join(found) or "plain"
 
+    def describe_coding(self) -> str:
+        """How the plain images are coded, for people."""
+        modes = [
+            "copied or predicted in raster order" if leaf.kind == GRAPHICS else "masked diffusion"
+            for leaf in self.leaves()
+        ]
+        return "; ".join(modes)
 
-def compose(picture: Picture, histories: bool) -> tuple[Layout, list[Image]]:
+
+def compose(picture: Picture, histories: bool) -> tuple[Layout, list[Leaf]]:
     """The layout in which a picture is coded, and the plain images of its leaves.
 
     Args:
@@ -100,7 +136,7 @@ def compose(picture: Picture, histories: bool) -> tuple[Layout, list[Image]]:
     return _plain(cast(Image, pixels), histories)
 
 
-def _of_parts(image: Samples, composed: Composed, histories: bool) -> tuple[Layout, list[Image]]:
+def _of_parts(image: Samples, composed: Composed, histories: bool) -> tuple[Layout, list[Leaf]]:
     parts = [compose(Picture(part), histories) for part in composed.parts]
     layout = Layout(
         PartShape.of(image), composed.kind, composed.side, tuple(part for part, _ in parts)
@@ -108,19 +144,37 @@ def _of_parts(image: Samples, composed: Composed, histories: bool) -> tuple[Layo
     return layout, [leaf for _, leaves in parts for leaf in leaves]
 
 
-def _plain(image: Image, histories: bool) -> tuple[Layout, list[Image]]:
+def _leaf(image: Image) -> Leaf:
+    return Leaf(image, encode_graphics(image) if is_graphics(image) else None)
+
+
+def _plain(image: Image, histories: bool) -> tuple[Layout, list[Leaf]]:
     """An 8-bit gray or RGB image: as it is, or what it was made from."""
+    whole = _leaf(image)
     candidates = source_history.recover(image) if histories else []
     if candidates:
         best = candidates[0]
-        cost = source_history.estimated_bits(best.planes) + 8 * len(best.side)
-        # Equal channels are left out in any case: two thirds of the values need no coding.
-        free = best.history == History.GRAY and not best.side
-        if free or cost < _WORTHWHILE * source_history.estimated_bits((image,)):
+        leaves = [_leaf(plane) for plane in best.planes]
+        if _pays(best, leaves, whole):
             parts = tuple(Layout(PartShape.of(plane)) for plane in best.planes)
-            layout = Layout(PartShape.of(image), int(best.history), best.side, parts)
-            return layout, list(best.planes)
-    return Layout(PartShape.of(image)), [image]
+            return Layout(PartShape.of(image), int(best.history), best.side, parts), leaves
+    return Layout(PartShape.of(image)), [whole]
+
+
+def _pays(found: Recovered, leaves: list[Leaf], whole: Leaf) -> bool:
+    """Whether the planes of a history promise to be smaller than the image."""
+    # Equal channels are left out in any case: two thirds of the values need no coding.
+    if found.history == History.GRAY and not found.side:
+        return True
+    bits = 8 * len(found.side) + sum(_promised_bits(leaf) for leaf in leaves)
+    return bits < _WORTHWHILE * _promised_bits(whole)
+
+
+def _promised_bits(leaf: Leaf) -> float:
+    """Size of a plain image: of graphics the real one, of others an estimate."""
+    if leaf.drawn is not None:
+        return 8.0 * len(leaf.drawn)
+    return source_history.estimated_bits((leaf.image,))
 
 
 def join(layout: Layout, leaves: Iterator[Image]) -> Samples:
@@ -129,7 +183,7 @@ def join(layout: Layout, leaves: Iterator[Image]) -> Samples:
     Raises:
         CorruptStream: the side information does not go with the parts.
     """
-    if layout.kind == PLAIN:
+    if layout.is_leaf:
         return next(leaves)
     parts = tuple(join(part, leaves) for part in layout.parts)
     height, width, channels, depth = _sizes(layout.shape)
@@ -181,7 +235,7 @@ def part_shapes(kind: int, side: bytes, shape: PartShape) -> tuple[PartShape, ..
 
 
 def check_plain(shape: PartShape) -> None:
-    """Refuses a plain part that the model cannot code.
+    """Refuses a plain part that cannot be coded.
 
     Raises:
         CorruptStream: neither gray nor RGB, or not of 8 bits.

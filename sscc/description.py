@@ -31,6 +31,7 @@ def describe(path: Path, codec: Codec | None) -> dict[str, Any]:
         "adaptive": header.process.adaptive,
         "history": header.layout.describe_history(),
         "composition": header.layout.describe_composition(),
+        "coding": header.layout.describe_coding(),
         "model_id": header.model_id.hex(),
         "header_bytes": header.header_bytes,
         "payload_bytes": header.payload_bytes,

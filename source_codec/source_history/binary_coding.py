@@ -24,6 +24,8 @@ _RENORMALISE = 1 << 24
 _MOST_COUNTS = 1 << 12
 """At this many a context's counts are halved, so that it follows changes."""
 _MARGIN = 8
+AHEAD = 4
+"""Bytes that a decoder has read beyond those that the encoder has settled."""
 
 
 class BitCoder(NamedTuple):
@@ -49,10 +51,10 @@ def new_encoder(contexts: int, capacity: int) -> BitCoder:
 
 def new_decoder(contexts: int, data: bytes) -> BitCoder:
     """A decoder of what :func:`finished` returned."""
-    code = int.from_bytes(data[:4].ljust(4, b"\0"), "big")
-    registers = np.array([code, _TOP - 1, 4, 0], dtype=np.int64)
+    code = int.from_bytes(data[:AHEAD].ljust(AHEAD, b"\0"), "big")
+    registers = np.array([code, _TOP - 1, AHEAD, 0], dtype=np.int64)
     return BitCoder(
-        registers, np.frombuffer(data, dtype=np.uint8), np.zeros((contexts, 2), dtype=np.int64)
+        registers, np.frombuffer(data, np.uint8).copy(), np.zeros((contexts, 2), dtype=np.int64)
     )
 
 
@@ -75,16 +77,23 @@ def _count(coder: BitCoder, context: int, bit: int) -> None:
 @numba.njit(cache=True)
 def encode_bit(coder: BitCoder, context: int, bit: int) -> None:
     """Appends a bit; does nothing more once the encoder is out of space."""
+    if coder.registers[_OVERFLOW]:
+        return
+    encode_part(coder, _split(coder, context), bit)
+    _count(coder, context, bit)
+
+
+@numba.njit(cache=True)
+def encode_part(coder: BitCoder, split: int, bit: int) -> None:
+    """Appends a bit of known probability: ``split`` of the range stands for a zero."""
     registers, data = coder.registers, coder.data
     if registers[_OVERFLOW]:
         return
-    split = _split(coder, context)
     if bit:
         registers[_LOW] += split
         registers[_RANGE] -= split
     else:
         registers[_RANGE] = split
-    _count(coder, context, bit)
     if registers[_LOW] >= _TOP:
         registers[_LOW] -= _TOP
         _carry(data, registers[_POSITION])
@@ -99,6 +108,12 @@ def encode_bit(coder: BitCoder, context: int, bit: int) -> None:
 
 
 @numba.njit(cache=True)
+def range_of(coder: BitCoder) -> int:
+    """The range that :func:`encode_part` and :func:`decode_part` divide; at least 2^24."""
+    return coder.registers[_RANGE]
+
+
+@numba.njit(cache=True)
 def _carry(data: NDArray[np.uint8], position: int) -> None:
     place = position - 1
     while data[place] == 255:
@@ -109,32 +124,53 @@ def _carry(data: NDArray[np.uint8], position: int) -> None:
 
 def finished(coder: BitCoder) -> bytes | None:
     """The bytes of an encoder; None if they did not fit its capacity."""
-    if coder.registers[_OVERFLOW]:
-        return None
-    low, size, position = (int(coder.registers[i]) for i in (_LOW, _RANGE, _POSITION))
-    for kept_bytes in range(5):  # the shortest number within the interval
+    data = settled(coder)
+    return None if data is None else data.rstrip(b"\0")
+
+
+def _shortest(low: int, size: int) -> int:
+    """The number in an interval that needs the fewest bytes; it may be 2^32."""
+    for kept_bytes in range(5):
         unit = _TOP >> 8 * kept_bytes
         value = -(-low // unit) * unit
         if value < low + size:
             break
+    return value
+
+
+def settled(coder: BitCoder) -> bytes | None:
+    """The same with the zeros at their end that the bits took.
+
+    A decoder that has followed asks for at most :data:`AHEAD` bytes more.
+    """
+    if coder.registers[_OVERFLOW]:
+        return None
+    low, size, position = (int(coder.registers[i]) for i in (_LOW, _RANGE, _POSITION))
+    value = _shortest(low, size)
     if value >= _TOP:
         value -= _TOP
         _carry(coder.data, position)
-    return (coder.data[:position].tobytes() + value.to_bytes(4, "big")).rstrip(b"\0")
+    return coder.data[:position].tobytes() + value.to_bytes(4, "big").rstrip(b"\0")
 
 
 @numba.njit(cache=True)
 def decode_bit(coder: BitCoder, context: int) -> int:
     """The next bit."""
+    bit = decode_part(coder, _split(coder, context))
+    _count(coder, context, bit)
+    return bit
+
+
+@numba.njit(cache=True)
+def decode_part(coder: BitCoder, split: int) -> int:
+    """The next bit, where ``split`` of the range stands for a zero."""
     registers, data = coder.registers, coder.data
-    split = _split(coder, context)
     bit = 1 if registers[_LOW] >= split else 0
     if bit:
         registers[_LOW] -= split
         registers[_RANGE] -= split
     else:
         registers[_RANGE] = split
-    _count(coder, context, bit)
     while registers[_RANGE] < _RENORMALISE:
         position = registers[_POSITION]
         byte = data[position] if position < len(data) else np.uint8(0)
@@ -142,6 +178,27 @@ def decode_bit(coder: BitCoder, context: int) -> int:
         registers[_RANGE] <<= 8
         registers[_POSITION] += 1
     return bit
+
+
+@numba.njit(cache=True)
+def overrun(coder: BitCoder) -> bool:
+    """Whether a decoder has read on after what :func:`settled` returned has ended."""
+    return coder.registers[_POSITION] > len(coder.data) + AHEAD
+
+
+def check_settled(coder: BitCoder) -> None:
+    """Checks that a decoder has read what :func:`settled` returned, and no less.
+
+    Raises:
+        CorruptStream: there are more bytes than an encoder would have written, or fewer.
+    """
+    code, size, position = (int(coder.registers[i]) for i in (_LOW, _RANGE, _POSITION))
+    tail = coder.data[max(position - AHEAD, 0) :].tobytes()
+    value = int.from_bytes(tail[:AHEAD].ljust(AHEAD, b"\0"), "big")
+    shortest = _shortest((value - code) % _TOP, size) % _TOP
+    short = position - AHEAD > len(coder.data)
+    if short or tail != shortest.to_bytes(AHEAD, "big").rstrip(b"\0"):
+        raise CorruptStream("coded bits are longer or shorter than their content")
 
 
 def check_finished(coder: BitCoder) -> None:

@@ -43,6 +43,17 @@ def ramp(height: int, width: int) -> Pixels:
     return np.stack([wave, wave + 8, 250 - wave], axis=-1).astype(np.uint8)
 
 
+def drawing(height: int, width: int) -> Pixels:
+    """A disc and bars of flat colours, with edges that mix them."""
+    y, x = np.mgrid[0:height, 0:width]
+    image = np.full((height, width, 3), 255, dtype=np.int64)
+    cover = np.clip(900 - (y - height // 2) ** 2 - (x - width // 3) ** 2 + 32, 0, 64)
+    image += (np.array([20, 90, 200]) - image) * cover[..., None] // 64
+    image[5 : height - 5, width // 2 :: 7] = 190, 30, 40
+    image[height - 9 :: 4] = 0
+    return image.astype(np.uint8)
+
+
 def goldens() -> dict[str, Golden]:
     """Images of each kind by name."""
     noise = np.random.default_rng(11).integers(0, 256, (21, 23, 3)).astype(np.uint8)
@@ -58,6 +69,8 @@ def goldens() -> dict[str, Golden]:
         "extremes": Golden(np.where(noise < 128, 0, 255).astype(np.uint8)),
         "pixel": Golden(synthetic_photo(1, 1)),
         "row": Golden(synthetic_photo(1, 97)),
+        "drawing": Golden(drawing(75, 101)),
+        "drawing-gray": Golden(drawing(40, 60)[..., 0].copy()),
         "composed": Golden(np.repeat(synthetic_photo(40, 36, 1)[..., None], 3, 2), histories=True),
     }
 
