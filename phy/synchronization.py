@@ -353,15 +353,31 @@ def timing_correction(
     M = base.pulse.samples_per_symbol
     after = base.symbols(sync, places, _SLOPE_STEP)
     before = base.symbols(sync, places, -_SLOPE_STEP)
-    slope = np.real((after - before) * np.conj(expected)).astype(np.float64) / (2 * _SLOPE_STEP)
     # White noise passes the matched filter, so every symbol counts by its energy.
-    curvature = base.pulse.curvature * np.abs(expected).astype(np.float64) ** 2
-    k = places.astype(np.float64)
-    matrix = np.array(
-        [[curvature.sum(), curvature @ k], [curvature @ k, curvature @ (k * k)]], dtype=np.float64
-    )
-    late, slow = np.linalg.solve(matrix, np.array([slope.sum(), slope @ k]))
+    moments = _slope_moments(after, before, expected, places)
+    slopes = moments[:2] / (2 * _SLOPE_STEP * base.pulse.curvature)
+    matrix = np.array([[moments[2], moments[3]], [moments[3], moments[4]]])
+    late, slow = np.linalg.solve(matrix, slopes)
     return replace(sync, start=sync.start - M * float(late), clock=sync.clock - float(slow))
+
+
+@numba.njit(cache=True, nogil=True)
+def _slope_moments(
+    after: ComplexArray, before: ComplexArray, expected: ComplexArray, places: IntArray
+) -> npt.NDArray[np.float64]:  # pragma: no cover - compiled
+    """Sums of d, d k, w, w k, w k^2, with d = Re((after - before) s*), w = |s|^2 and places k."""
+    moments = np.zeros(5)
+    for i in range(places.size):
+        s, k = expected[i], float(places[i])
+        rise = after[i] - before[i]
+        slope = float(rise.real * s.real + rise.imag * s.imag)
+        weight = float(s.real * s.real + s.imag * s.imag)
+        moments[0] += slope
+        moments[1] += slope * k
+        moments[2] += weight
+        moments[3] += weight * k
+        moments[4] += weight * k * k
+    return moments
 
 
 def _line(base: Baseband, known: IntArray, symbols: ComplexArray, sync: Synchronization) -> float:
