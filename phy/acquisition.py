@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numba
 import numpy as np
 
 from phy.detection import Chirps, Detection, PreambleDetector, SampleBuffer, detection_threshold
@@ -113,7 +114,7 @@ class FrameAcquisition:
         first = max(detection.index - self._margin, self._samples.start)
         stop = min(detection.index + self._span(symbols), self._samples.end)
         samples = self._samples.view(first, stop)
-        return samples - np.complex64(samples.mean(dtype=np.complex128)), first
+        return _without_mean(samples), first
 
     def _acquire(self, detection: Detection) -> Synchronization | None:
         """Time (absolute) and carrier from the preamble; None if there is none after all."""
@@ -123,3 +124,16 @@ class FrameAcquisition:
         if sync.metric < self._least_metric:
             return None
         return replace(sync, start=sync.start + first)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _without_mean(samples: ComplexArray) -> ComplexArray:  # pragma: no cover - compiled
+    real = imag = 0.0
+    for n in range(samples.size):
+        real += float(samples[n].real)
+        imag += float(samples[n].imag)
+    mean = np.complex64(complex(real, imag) / samples.size)
+    out = np.empty_like(samples)
+    for n in range(samples.size):
+        out[n] = samples[n] - mean
+    return out

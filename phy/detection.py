@@ -33,9 +33,14 @@ from scipy.optimize import brentq
 ComplexArray = npt.NDArray[np.complex64]
 MetricArray = npt.NDArray[np.float32]
 
-_FFT_SIZE = 4096
+_LONGEST_CHIRP = 2048  # samples
+_LEAST_FFT = 1024
+# Blocks transformed together: as many as a single-precision transform has lanes, at half the cost
+# of one by one. Always so many, since rounding depends on it.
+_BLOCKS = 4
 # Windows this far below the mean energy of their block hold only rounding errors of the transform.
 _ENERGY_FLOOR = 1e-9
+_TINY = np.finfo(np.float32).tiny
 # Up-chirps whose own metric is below this share of the threshold are not looked at further.
 _LEAST_SHARE = 0.2
 
@@ -61,7 +66,7 @@ class SampleBuffer:
     """The recent part of an endless stream, addressed by absolute sample index."""
 
     def __init__(self) -> None:
-        self._data = np.empty(2 * _FFT_SIZE, dtype=np.complex64)
+        self._data = np.empty(2**13, dtype=np.complex64)
         self._first = 0  # place of sample `start` in _data
         self.start = 0
         self.end = 0
@@ -106,72 +111,116 @@ def detection_threshold(places: int, false_alarm_probability: float) -> float:
     return float(brentq(lambda x: np.log1p(x) - x - target, 0, 1e4))
 
 
-@numba.njit(cache=True)
-def _window_energy(
-    samples: ComplexArray, length: int
-) -> npt.NDArray[np.float64]:  # pragma: no cover - compiled
-    """Energy of the `length` samples from each start."""
-    energy = np.empty(samples.size - length + 1)
-    total = 0.0
-    for n in range(samples.size):
-        total += float(samples[n].real) ** 2 + float(samples[n].imag) ** 2
-        if n >= length:
-            past = samples[n - length]
-            total -= float(past.real) ** 2 + float(past.imag) ** 2
-        if n >= length - 1:
-            energy[n - length + 1] = total
-    return energy
-
-
-@numba.njit(cache=True)
-def _normalize(
-    correlation: ComplexArray,
-    energy: npt.NDArray[np.float64],
-    reference: npt.NDArray[np.float64],
-) -> npt.NDArray[np.float32]:  # pragma: no cover - compiled
-    """|correlation|^2 / (energy * reference), 0 where there is nothing but rounding errors."""
-    floor = _ENERGY_FLOOR * energy.mean()
-    metric = np.zeros(energy.size, dtype=np.float32)
-    for n in range(energy.size):
-        if energy[n] > floor and reference[n] > 0:
-            power = float(correlation[n].real) ** 2 + float(correlation[n].imag) ** 2
-            metric[n] = power / (energy[n] * reference[n])
-    return metric
-
-
-@numba.njit(cache=True)
-def _joint(
-    up: MetricArray,
-    down: MetricArray,
-    separation: int,
-    reach: int,
-    least: float,
-    joint: MetricArray,
-    partner: npt.NDArray[np.int64],
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _cut(
+    parts: npt.NDArray[np.float32], step: int, blocks: npt.NDArray[np.float32]
 ) -> None:  # pragma: no cover - compiled
-    """J of every start, and where its down-chirp lies; 0 where the up-chirp alone is too weak."""
-    for t in range(joint.size):
-        joint[t] = 0
-        partner[t] = t + separation
+    """Overlapping blocks of a stream, each scaled to a largest part of 1, zeros behind its end.
+
+    Arguments:
+        parts: (2 n,) real and imaginary parts of the samples.
+        step: samples from one block to the next.
+        blocks: (blocks, 2 F) overwritten.
+    """
+    for row in range(blocks.shape[0]):
+        block = blocks[row]
+        first = min(2 * step * row, parts.size)
+        there = parts[first : min(first + block.size, parts.size)]
+        peak = np.float32(0)
+        for n in range(there.size):
+            peak = max(peak, abs(there[n]))
+        scale = np.float32(1) / peak if peak >= _TINY else np.float32(0)
+        for n in range(there.size):
+            block[n] = scale * there[n]
+        block[there.size :] = 0
+
+
+@numba.njit(cache=True, nogil=True)
+def _window_energy(
+    samples: ComplexArray, length: int, energy: npt.NDArray[np.float64]
+) -> None:  # pragma: no cover - compiled
+    """Energy of the `length` samples from each start."""
+    total = 0.0
+    for n in range(length):
+        total += float(samples[n].real) ** 2 + float(samples[n].imag) ** 2
+    for n in range(energy.size):
+        energy[n] = total
+        if n + length < samples.size:
+            past, new = samples[n], samples[n + length]
+            lost = float(past.real) ** 2 + float(past.imag) ** 2
+            total += float(new.real) ** 2 + float(new.imag) ** 2 - lost
+
+
+@numba.njit(cache=True, nogil=True)
+def _normalize(
+    blocks: ComplexArray,
+    gains: ComplexArray,
+    chirp_energy: float,
+    length: int,
+    correlation: ComplexArray,
+    metrics: npt.NDArray[np.float32],
+) -> None:  # pragma: no cover - compiled
+    """N |correlation|^2 / (energy * reference), 0 where there is nothing but rounding errors.
+
+    Arguments:
+        blocks: (blocks, F) complex64.
+        gains: (blocks, F) complex64, or (0, 0) if they are not known.
+        chirp_energy: the reference without gains.
+        length: N.
+        correlation: (2, blocks, F) complex64.
+        metrics: (2, blocks, F - N + 1), overwritten.
+    """
+    starts = metrics.shape[2]
+    energy = np.empty(starts)
+    reference = np.full(starts, chirp_energy)
+    inverse = np.empty(starts, np.float32)
+    for row in range(blocks.shape[0]):
+        _window_energy(blocks[row], length, energy)
+        if gains.size:
+            _window_energy(gains[row], length, reference)
+        floor = _ENERGY_FLOOR * energy.mean()
+        for n in range(starts):
+            good = energy[n] > floor and reference[n] > 0
+            inverse[n] = length / (energy[n] * reference[n]) if good else 0.0
+        for chirp in range(2):
+            source, target = correlation[chirp, row], metrics[chirp, row]
+            for n in range(starts):
+                power = source[n].real * source[n].real + source[n].imag * source[n].imag
+                target[n] = power * inverse[n]
+
+
+@numba.njit(cache=True, nogil=True)
+def _partner(down: MetricArray, place: int, reach: int) -> int:  # pragma: no cover - compiled
+    """Place of the largest metric at most `reach` from a place; -1 if that is outside."""
+    first, stop = max(place - reach, 0), min(place + reach + 1, down.size)
+    best = first
+    for u in range(first, stop):
+        if down[u] > down[best]:
+            best = u
+    return best if first < stop else -1
+
+
+@numba.njit(cache=True, nogil=True)
+def _joint(
+    up: MetricArray, down: MetricArray, separation: int, reach: int, least: float
+) -> MetricArray:  # pragma: no cover - compiled
+    """J of every start; 0 where the up-chirp alone is too weak."""
+    joint = np.zeros(up.size, np.float32)
+    for t in range(up.size):
         if up[t] > least:
-            first = max(t + separation - reach, 0)
-            stop = min(t + separation + reach + 1, down.size)
-            best = first
-            for u in range(first, stop):
-                if down[u] > down[best]:
-                    best = u
-            if first < stop:
-                joint[t] = up[t] + down[best]
-                partner[t] = best
+            partner = _partner(down, t + separation, reach)
+            if partner >= 0:
+                joint[t] = up[t] + down[partner]
+    return joint
 
 
 def _peak(metric: MetricArray, place: int) -> float:
-    """Place of a maximum between samples: the vertex of a parabola through three of them."""
+    """Offset of a maximum between samples: the vertex of a parabola through three of them."""
     if not 0 < place < metric.size - 1:
-        return float(place)
+        return 0.0
     before, at, after = (float(np.sqrt(metric[place + d])) for d in (-1, 0, 1))
     curvature = before - 2 * at + after
-    return place + (0.5 * (before - after) / curvature if curvature < 0 else 0.0)
+    return 0.5 * (before - after) / curvature if curvature < 0 else 0.0
 
 
 @dataclass(frozen=True)
@@ -213,22 +262,24 @@ class PreambleDetector:
             ValueError: a preamble that is too long, or a bad probability.
         """
         self._length = chirps.up.size
-        if not 2 <= self._length <= _FFT_SIZE // 2:
-            raise ValueError(f"a chirp must have 2 ... {_FFT_SIZE // 2} samples")
+        if not 2 <= self._length <= _LONGEST_CHIRP:
+            raise ValueError(f"a chirp must have 2 ... {_LONGEST_CHIRP} samples")
         self._chirps = chirps
         self._partner_reach = 2 * chirps.shift
         self.threshold = detection_threshold(2 * self._partner_reach + 1, false_alarm_probability)
         self._energy = float(np.sum(np.abs(chirps.up) ** 2))
-        self._spectra = [np.conj(fft(chirp, _FFT_SIZE)) for chirp in (chirps.up, chirps.down)]
-        self._step = _FFT_SIZE - self._length + 1
+        # Longer blocks overlap by a smaller part, but their transforms take longer and fill caches.
+        self.fft_size = max(_LEAST_FFT, 1 << int(np.ceil(np.log2(6 * self._length))))
+        self._spectra = np.conj(fft(np.stack([chirps.up, chirps.down])[:, None], self.fft_size))
+        self._step = self.fft_size - self._length + 1
+        self._span = self.fft_size + (_BLOCKS - 1) * self._step  # samples in the blocks together
         # A start is decided once the starts a preamble later, and their down-chirps, are known.
         self._rivals = 2 * chirps.separation
         self._partners = chirps.separation + self._partner_reach + 1
-        self._block = 0  # first sample of the next block to correlate
+        self._block = 0  # first sample of the next blocks to correlate
         self._decided = 0  # every earlier start is decided
         self._first = 0  # the start that the metrics begin with
-        self._up = np.empty(0, dtype=np.float32)
-        self._down = np.empty(0, dtype=np.float32)
+        self._metrics = np.empty((2, 0), dtype=np.float32)  # of the up- and of the down-chirp
 
     @property
     def decided(self) -> int:
@@ -240,35 +291,32 @@ class PreambleDetector:
         """The first sample that later calls of :meth:`scan` still read."""
         return self._block
 
-    def metrics(
-        self, samples: ComplexArray, gains: ComplexArray | None = None
-    ) -> tuple[MetricArray, MetricArray]:
-        """Metrics of both chirps in one block, by FFT (overlap-save).
+    def metrics(self, samples: ComplexArray, gains: ComplexArray | None = None) -> MetricArray:
+        """Metrics of both chirps in a stretch of samples, by FFT (overlap-save).
 
         Arguments:
-            samples: (4096,) complex64.
-            gains: channel gains if they are known: the preamble is then expected to have passed
-                them, which makes it detectable on a channel that varies from symbol to symbol.
+            samples: (n,) complex64, as many as four overlapping blocks of :attr:`fft_size` take;
+                zeros are added to fewer.
+            gains: (n,) channel gains if they are known: the preamble is then expected to have
+                passed them, which makes it detectable on a channel that varies from symbol to
+                symbol.
 
         Returns:
-            (4096 - N + 1,) float32 metrics of all starts, of the up- and of the down-chirp.
+            (2, starts) float32 metrics of the starts in these blocks, of the up- and of the
+            down-chirp.
         """
-        scale = float(np.max(np.abs(samples)))
-        if scale < np.finfo(np.float32).tiny:
-            return np.zeros(self._step, np.float32), np.zeros(self._step, np.float32)
-        received = samples * np.float32(1 / scale)
-        energy = _window_energy(received, self._length)
-        if gains is None:
-            reference = np.full(self._step, self._energy)
-        else:
-            reference = _window_energy(gains, self._length)
-            received = received * np.conj(gains)
-        spectrum = fft(received)
-        up, down = (
-            np.float32(self._length) * _normalize(ifft(spectrum * chirp), energy, reference)
-            for chirp in self._spectra
-        )
-        return up, down
+        blocks = self._blocks(samples)
+        known = np.empty((0, 0), dtype=np.complex64) if gains is None else self._blocks(gains)
+        spectrum = fft(blocks if gains is None else blocks * np.conj(known))
+        correlation = ifft(spectrum * self._spectra, overwrite_x=True)
+        metrics = np.empty((2, _BLOCKS, self._step), dtype=np.float32)
+        _normalize(blocks, known, self._energy, self._length, correlation, metrics)
+        return metrics.reshape(2, -1)
+
+    def _blocks(self, samples: ComplexArray) -> ComplexArray:
+        blocks = np.empty((_BLOCKS, self.fft_size), dtype=np.complex64)
+        _cut(samples.view(np.float32), self._step, blocks.view(np.float32))
+        return blocks
 
     def scan(
         self, samples: SampleBuffer, gains: SampleBuffer | None = None, final: bool = False
@@ -284,37 +332,29 @@ class PreambleDetector:
             New detections in ascending order.
         """
         # Blocks lie at fixed places of the stream, so rounding is the same for any chunking.
-        while self._block + _FFT_SIZE <= samples.end or (final and self._block < samples.end):
-            block = self._padded_block(samples)
-            metrics = self.metrics(block, None if gains is None else self._padded_block(gains))
-            for metric in metrics:
-                # A start too late for a whole chirp (only when final) is none.
-                metric[max(samples.end - self._length + 1 - self._block, 0) :] = 0
-            self._up = np.concatenate([self._up, metrics[0]])
-            self._down = np.concatenate([self._down, metrics[1]])
-            self._block += self._step
-        end = self._first + self._up.size
+        parts = [self._metrics]
+        while self._block + self._span <= samples.end or (final and self._block < samples.end):
+            stop = min(self._block + self._span, samples.end)
+            known = None if gains is None else gains.view(self._block, stop)
+            metrics = self.metrics(samples.view(self._block, stop), known)
+            # A start too late for a whole chirp (only when final) is none.
+            metrics[:, max(samples.end - self._length + 1 - self._block, 0) :] = 0
+            parts.append(metrics)
+            self._block += _BLOCKS * self._step
+        if len(parts) > 1:
+            self._metrics = np.concatenate(parts, axis=1)
+        end = self._first + self._metrics.shape[1]
         return self._decide(end if final else end - self._partners - self._rivals)
-
-    def _padded_block(self, stream: SampleBuffer) -> ComplexArray:
-        """The next block, filled with zeros beyond the end of the stream."""
-        block = stream.view(self._block, min(self._block + _FFT_SIZE, stream.end))
-        return block if block.size == _FFT_SIZE else np.pad(block, (0, _FFT_SIZE - block.size))
 
     def _decide(self, stop: int) -> list[Detection]:
         """Local maxima of J above the threshold among the starts before `stop`."""
         if stop <= self._decided:
             return []
-        joint = np.empty(self._up.size, dtype=np.float32)
-        partner = np.empty(self._up.size, dtype=np.int64)
-        _joint(
-            self._up,
-            self._down,
+        joint = _joint(
+            *self._metrics,
             self._chirps.separation,
             self._partner_reach,
             _LEAST_SHARE * self.threshold,
-            joint,
-            partner,
         )
         first = self._decided - self._first
         candidates = joint[first : stop - self._first] > self.threshold
@@ -322,21 +362,24 @@ class PreambleDetector:
         for place in first + np.flatnonzero(candidates):
             rivals = joint[max(place - self._rivals, 0) : place + self._rivals + 1]
             if joint[place] == rivals.max():
-                found.append(self._detection(int(place), int(partner[place]), float(joint[place])))
+                found.append(self._detection(int(place), float(joint[place])))
         self._decided = stop
         # The window around the next start reaches back by as much.
         keep = max(stop - self._rivals - self._first, 0)
-        self._up, self._down = self._up[keep:].copy(), self._down[keep:].copy()
+        self._metrics = self._metrics[:, keep:].copy()
         self._first += keep
         return found
 
-    def _detection(self, up_place: int, down_place: int, metric: float) -> Detection:
+    def _detection(self, place: int, metric: float) -> Detection:
         """Time and carrier offset from the places of both peaks."""
         chirps = self._chirps
-        t1, t2 = float(up_place), float(down_place)
+        up, down = self._metrics
+        partner = _partner(down, place + chirps.separation, self._partner_reach)
+        # Relative to the up-chirp's place, so that rounding does not depend on the chunks.
+        t1, t2 = 0.0, float(partner - place)
         if chirps.reach:
-            t1, t2 = _peak(self._up, up_place), _peak(self._down, down_place)
-        start = self._first + chirps.lead + (t1 + t2 - chirps.separation) / 2
+            t1, t2 = t1 + _peak(up, place), t2 + _peak(down, partner)
+        start = self._first + place + chirps.lead + (t1 + t2 - chirps.separation) / 2
         # nu L symbols are (t2 - t1 - L M) / 2 samples; L = separation / M.
         carrier = (t2 - t1 - chirps.separation) / (2 * chirps.separation)
         return Detection(round(start), metric, start, carrier / chirps.samples_per_symbol)

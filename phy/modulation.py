@@ -111,15 +111,11 @@ class Modulation:
         if self.bits_per_symbol == 1:
             diagonal = self.points[0].astype(np.complex64)
             return np.where((symbols * np.conj(diagonal)).real < 0, -diagonal, diagonal)
+        equalized = np.ascontiguousarray(symbols, dtype=np.complex64)
         # The amplitudes of a dimension are odd multiples of the smallest one.
         unit = float(np.min(np.abs(self.amplitudes)))
-        highest = self.amplitudes.size - 1
-
-        def nearest(x: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-            odd = 2 * np.round((x / unit - 1) / 2) + 1
-            return np.clip(odd, -highest, highest) * unit
-
-        return (nearest(symbols.real) + 1j * nearest(symbols.imag)).astype(np.complex64)
+        decided = _nearest(equalized.reshape(-1).view(np.float32), unit, self.amplitudes.size - 1)
+        return decided.view(np.complex64).reshape(equalized.shape)
 
     def demap(
         self,
@@ -174,7 +170,20 @@ MODULATIONS: Mapping[str, Modulation] = MappingProxyType(
 """The constellations by name."""
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
+def _nearest(
+    parts: npt.NDArray[np.float32], unit: float, highest: int
+) -> npt.NDArray[np.float32]:  # pragma: no cover - compiled
+    """The odd multiple of `unit` that is nearest to each value, at most `highest` times it."""
+    decided = np.empty_like(parts)
+    inverse = np.float32(0.5 / unit)
+    for n in range(parts.size):
+        odd = 2 * np.floor(parts[n] * inverse) + 1
+        decided[n] = np.float32(unit) * min(max(odd, np.float32(-highest)), np.float32(highest))
+    return decided
+
+
+@numba.njit(cache=True, nogil=True)
 def _demap_pam(
     received: npt.NDArray[np.complex64],
     gain: npt.NDArray[np.complex64],
@@ -191,6 +200,12 @@ def _demap_pam(
     """
     levels = amplitudes.size
     llr = np.empty(received.size * 2 * m, dtype=np.float32)
+    if m == 1:  # the difference of the two metrics, 4 a u
+        for n in range(received.size):
+            matched = np.conj(gain[n]) * received[n] * (np.float32(4) * amplitudes[0] / variance[n])
+            llr[2 * n] = matched.real
+            llr[2 * n + 1] = matched.imag
+        return llr
     metric = np.empty(levels, dtype=np.float32)
     likelihood = np.empty(levels, dtype=np.float32)
     for n in range(received.size):

@@ -41,7 +41,9 @@ References:
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
+import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -57,6 +59,7 @@ from phy.estimation import (
 from phy.ofdm_grid import Numerology
 
 ComplexArray = npt.NDArray[np.complex64]
+SingleArray = npt.NDArray[np.float32]
 
 _DELAY_TOLERANCE = 1e-4  # share of a carrier's power that the reduction to the comb may leave out
 _DELAY_GRID = (1 / 16, 1 / 4, 1 / 2, 1.0)
@@ -81,6 +84,24 @@ def delay_basis(carriers: npt.ArrayLike, half_width: float) -> FloatArray:
     nodes, weights = np.polynomial.legendre.leggauss(int(np.ceil(argument / 2)) + 10)
     phase = np.pi * half_width * np.outer(k, nodes + 1)  # delays from 0 to w
     return np.concatenate([np.cos(phase), np.sin(phase)], axis=1) * np.sqrt(np.tile(weights, 2) / 2)
+
+
+class GridModel(NamedTuple):
+    """A Doppler shift's model of the response, with all delay widths.
+
+    Attributes:
+        in_time: (T, r) float32 directions in time, weighted by the square roots of n_t.
+        time_singular: (r,) S in time.
+        in_frequency: (P, q) float32 directions in frequency, those of all widths side by side.
+        frequency_singular: (q,) S in frequency.
+        bounds: (widths + 1,) where the widths begin among the q.
+    """
+
+    in_time: SingleArray
+    time_singular: FloatArray
+    in_frequency: SingleArray
+    frequency_singular: FloatArray
+    bounds: IntArray
 
 
 class GridEstimator:
@@ -128,10 +149,8 @@ class GridEstimator:
             Decomposition.of(np.sqrt(weight)[:, None] * b, b, RANK_TOLERANCE * weight.sum())
             for b in basis
         ]
-        # The models of all delay widths side by side, and where each begins.
-        self._frequency_directions = np.concatenate([m.directions for m in self._in_frequency], 1)
-        self._frequency_singular = np.concatenate([m.singular for m in self._in_frequency])
-        self._frequency_bounds = np.cumsum([0] + [m.singular.size for m in self._in_frequency])
+        self.models = [self._model(time) for time in self._in_time]
+        """Of each Doppler shift, with all delay widths."""
         # A line between neighbours of the comb for each carrier, held beyond the last ones.
         self._lines = np.stack([np.interp(carriers, carriers[self._comb], e) for e in np.eye(P)], 1)
         lattice_noise = rows * P - (
@@ -140,6 +159,16 @@ class GridEstimator:
         self._noise_dimensions = lattice_noise + full_rows * (U - self._delays.shape[1])
         if self._noise_dimensions < 1:
             raise ValueError("too few known values to tell noise from fading")
+
+    def _model(self, time: Decomposition) -> GridModel:
+        weighted = np.sqrt(self.row_weight)[:, None] * time.directions
+        return GridModel(
+            weighted.astype(np.float32),
+            time.singular,
+            np.concatenate([m.directions for m in self._in_frequency], 1).astype(np.float32),
+            np.concatenate([m.singular for m in self._in_frequency]),
+            np.cumsum([0] + [m.singular.size for m in self._in_frequency]),
+        )
 
     def lattice(self, least_squares: ComplexArray) -> npt.NDArray[np.complex128]:
         """Estimates on the lattice.
@@ -153,33 +182,6 @@ class GridEstimator:
         full = least_squares[: self._full_rows].astype(np.complex128) @ self._delays
         reduced = full @ self._delays[self._comb].T
         return np.concatenate([reduced, least_squares[self._full_rows :, self._comb]])
-
-    def likelihoods(
-        self,
-        lattice: npt.NDArray[np.complexfloating],
-        noise_variance: float,
-        signal_power: float,
-        doppler: int,
-    ) -> FloatArray:
-        """Log-likelihood of each delay width at one Doppler shift, up to a common term.
-
-        Arguments:
-            lattice: (..., T, P) estimates on the lattice.
-            noise_variance: N0.
-            signal_power: P.
-            doppler: which one of :attr:`dopplers`.
-
-        Returns:
-            (..., delay widths).
-        """
-        time = self._in_time[doppler]
-        projected = self._projected(lattice, time)
-        # Each coordinate is CN(0, P S^2 + N0).
-        boost = np.outer(time.singular, self._frequency_singular) ** 2
-        boost *= signal_power / noise_variance
-        power = projected[0] ** 2 + projected[1] ** 2
-        gained = np.sum(power * (boost / (1 + boost) / noise_variance) - np.log1p(boost), axis=-2)
-        return np.add.reduceat(gained, self._frequency_bounds[:-1], axis=-1)
 
     def levels(
         self, least_squares: ComplexArray, lattice: npt.NDArray[np.complex128]
@@ -195,10 +197,9 @@ class GridEstimator:
         outside = _energy(full) - _energy(full @ self._delays)
         energy = _energy(full) + _energy(comb)
         # By the largest Doppler shift and delay.
-        reachable = self._projected(lattice, self._in_time[-1])[..., self._frequency_bounds[-2] :]
-        outside += _energy(np.sqrt(self.row_weight)[:, None] * lattice) - float(
-            np.sum(reachable**2)
-        )
+        weighted = np.sqrt(self.row_weight)[:, None] * lattice
+        reachable = self._in_time[-1].directions.T @ weighted @ self._in_frequency[-1].directions
+        outside += _energy(weighted) - _energy(reachable)
         known = full.size + comb.size
         tiny = 1e-12 * energy / known + float(np.finfo(np.float32).tiny)
         noise_variance = max(outside / self._noise_dimensions, tiny)
@@ -216,10 +217,12 @@ class GridEstimator:
         """
         lattice = self.lattice(least_squares)
         noise_variance, power = self.levels(least_squares, lattice)
+        unit_power = (lattice / np.sqrt(power)).astype(np.complex64)
+        untuned = np.zeros((1, self._comb.size))
         likelihood = np.stack(
             [
-                self.likelihoods(lattice, noise_variance, power, doppler)
-                for doppler in range(len(self.dopplers))
+                log_likelihoods(unit_power, untuned, power / noise_variance, *m)[0]
+                for m in self.models
             ]
         )
         by_time, by_frequency = np.unravel_index(np.argmax(likelihood), likelihood.shape)
@@ -265,20 +268,6 @@ class GridEstimator:
             evm=float(np.sqrt(noise_variance / power)),
         )
 
-    def _projected(
-        self, lattice: npt.NDArray[np.complexfloating], time: Decomposition
-    ) -> FloatArray:
-        """(2, ..., rank, all ranks in frequency) coordinates at one Doppler shift."""
-        # Real products are four times cheaper, and long ones cheaper than many short ones.
-        parts = np.stack([lattice.real, lattice.imag], axis=-2)
-        *batch, rows, _, pilots = parts.shape
-        columns = np.moveaxis(parts.reshape(-1, rows, 2 * pilots), 1, 0).reshape(rows, -1)
-        weighted = (np.sqrt(self.row_weight)[:, None] * time.directions).astype(parts.dtype)
-        in_time = (weighted.T @ columns).reshape(-1, pilots)
-        coordinates = in_time @ self._frequency_directions.astype(parts.dtype)
-        by_part = coordinates.reshape(weighted.shape[1], *batch, 2, -1)
-        return np.moveaxis(by_part, (0, -2), (-2, 0))
-
 
 def _energy(values: npt.NDArray[np.complexfloating]) -> float:
     return float(np.vdot(values, values).real)
@@ -290,3 +279,93 @@ def grid_estimator(
 ) -> GridEstimator:
     """The estimator of a shape of grid, made once; see :class:`GridEstimator`."""
     return GridEstimator(numerology, rows, full_rows, dopplers)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def log_likelihoods(
+    lattice: ComplexArray,
+    turns: FloatArray,
+    snr: float,
+    in_time: SingleArray,
+    time_singular: FloatArray,
+    in_frequency: SingleArray,
+    frequency_singular: FloatArray,
+    bounds: IntArray,
+) -> FloatArray:  # pragma: no cover - compiled
+    """Log-likelihoods of a model, up to a common term, after each of some turns is taken out.
+
+    All inner loops are over contiguous arrays in which the candidates come last.
+
+    Arguments:
+        lattice: (T, P) complex64 estimates on the lattice over the square root of the power P.
+        turns: (n, P) cycles by which each carrier turns from row to row.
+        snr: P / N0.
+        in_time, time_singular, in_frequency, frequency_singular, bounds: see :class:`GridModel`.
+
+    Returns:
+        (n, delay widths) float64.
+    """
+    n, P = turns.shape
+    T, r = in_time.shape
+    block = 2 * n  # real and imaginary parts of the candidates
+    real = np.ones(P * n)
+    imag = np.zeros(P * n)
+    step_real = np.empty(P * n)
+    step_imag = np.empty(P * n)
+    for p in range(P):
+        for c in range(n):
+            step_real[p * n + c] = np.cos(2 * np.pi * turns[c, p])
+            step_imag[p * n + c] = -np.sin(2 * np.pi * turns[c, p])
+    tuned = np.empty(P * block, np.float32)
+    by_row = np.zeros((r, P * block), np.float32)
+    for t in range(T):
+        for p in range(P):
+            value = lattice[t, p]
+            there = tuned[p * block : p * block + n]
+            across = tuned[p * block + n : (p + 1) * block]
+            for c in range(n):
+                a, b = np.float32(real[p * n + c]), np.float32(imag[p * n + c])
+                there[c] = value.real * a - value.imag * b
+                across[c] = value.real * b + value.imag * a
+        for x in range(P * n):
+            a, b = real[x], imag[x]
+            real[x] = a * step_real[x] - b * step_imag[x]
+            imag[x] = a * step_imag[x] + b * step_real[x]
+        for i in range(r):
+            weight = in_time[t, i]
+            target = by_row[i]
+            for x in range(P * block):
+                target[x] += weight * tuned[x]
+
+    by_carrier = np.empty((P, r * block), np.float32)
+    for i in range(r):
+        for p in range(P):
+            by_carrier[p, i * block : (i + 1) * block] = by_row[i, p * block : (p + 1) * block]
+    coordinates = np.empty(r * block, np.float32)
+    gained = np.empty(n, np.float32)
+    result = np.zeros((n, bounds.size - 1))
+    for width in range(bounds.size - 1):
+        for j in range(bounds[width], bounds[width + 1]):
+            coordinates[:] = 0
+            for p in range(P):
+                weight = in_frequency[p, j]
+                source = by_carrier[p]
+                for x in range(r * block):
+                    coordinates[x] += weight * source[x]
+            gained[:] = 0
+            penalty, product = 0.0, 1.0
+            for i in range(r):
+                # A coordinate is CN(0, P S^2 + N0).
+                boost = snr * (time_singular[i] * frequency_singular[j]) ** 2
+                product *= 1 + boost
+                if product > 1e100:
+                    penalty, product = penalty + np.log(product), 1.0
+                weight = np.float32(snr * boost / (1 + boost))
+                there = coordinates[i * block : i * block + n]
+                across = coordinates[i * block + n : (i + 1) * block]
+                for c in range(n):
+                    gained[c] += weight * (there[c] * there[c] + across[c] * across[c])
+            penalty += np.log(product)
+            for c in range(n):
+                result[c, width] += gained[c] - penalty
+    return result

@@ -32,6 +32,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numba
 import numpy as np
 import numpy.typing as npt
 from scipy.fft import fft, ifft
@@ -223,10 +224,47 @@ def demodulate(
     Returns:
         (rows, U) complex64: without noise and channel what was sent.
     """
-    N = numerology.fft_size
     first = np.floor(instants).astype(np.int64) - numerology.cyclic_prefix // 2
-    windows = samples[np.clip(first[:, None] + np.arange(N), 0, samples.size - 1)]
-    values = fft(windows, axis=1)[:, numerology.carriers]
-    early = (instants - first) / N
-    turn = np.exp(2j * np.pi * early[:, None] * numerology.carriers)
-    return (values * (turn * np.sqrt(numerology.used_carriers) / N)).astype(np.complex64)
+    windows = np.empty((instants.size, numerology.fft_size), dtype=np.complex64)
+    _take_windows(samples, first, windows)
+    values = np.empty((instants.size, numerology.used_carriers), dtype=np.complex64)
+    _turn_back(fft(windows, axis=1, overwrite_x=True), instants - first, values)
+    return values
+
+
+@numba.njit(cache=True, nogil=True)
+def _take_windows(
+    samples: ComplexArray, first: IntArray, windows: ComplexArray
+) -> None:  # pragma: no cover - compiled
+    """Samples from each place on; outside of them the last one of that side."""
+    for row in range(first.size):
+        start, N = first[row], windows.shape[1]
+        if 0 <= start <= samples.size - N:
+            windows[row] = samples[start : start + N]
+        else:
+            for n in range(N):
+                windows[row, n] = samples[min(max(start + n, 0), samples.size - 1)]
+
+
+@numba.njit(cache=True, nogil=True)
+def _turn_back(
+    spectrum: ComplexArray, early: npt.NDArray[np.floating], values: ComplexArray
+) -> None:  # pragma: no cover - compiled
+    """The used carriers, scaled, of windows that begin some samples early.
+
+    Arguments:
+        spectrum: (rows, N) complex64.
+        early: (rows,) samples.
+        values: (rows, U) complex64, overwritten.
+    """
+    N, half = spectrum.shape[1], values.shape[1] // 2
+    scale = np.sqrt(2 * half) / N
+    for row in range(early.size):
+        step = np.exp(2j * np.pi * early[row] / N)
+        phasor = complex(scale)
+        for k in range(1, half + 1):
+            # Renewed now and then, lest rounding errors grow.
+            phasor = scale * step**k if k % 64 == 0 else phasor * step
+            turn = np.complex64(phasor)
+            values[row, half + k - 1] = spectrum[row, k] * turn
+            values[row, half - k] = spectrum[row, N - k] * np.conj(turn)

@@ -8,7 +8,7 @@ turn the carriers' responses by
 
 all alike, and in proportion to the carrier's frequency k: a slope of the phase over the carriers
 that grows from row to row. Carrier, clock and Doppler shift are chosen together so that the channel
-estimator's model explains the pilots best (:meth:`phy.ofdm_estimation.GridEstimator.likelihoods`):
+estimator's model explains the pilots best (:func:`phy.ofdm_estimation.log_likelihoods`):
 for each Doppler shift, from the strongest line in the pilots' sequences on, by coordinate ascent on
 ever finer grids. Given the Doppler shift the likelihood is a smooth hill, as narrow as the channel
 is coherent; over all shifts at once it would have ridges.
@@ -25,13 +25,12 @@ Reference:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+import numba
 import numpy as np
 import numpy.typing as npt
 
-from phy.estimation import FloatArray
-from phy.ofdm_estimation import GridEstimator
+from phy.estimation import FloatArray, IntArray
+from phy.ofdm_estimation import GridEstimator, SingleArray, log_likelihoods
 from phy.ofdm_grid import Numerology
 from phy.synchronization import LARGEST_CLOCK_OFFSET, spectral_peak, vertex
 
@@ -64,62 +63,83 @@ def residual_offsets(
     Returns:
         Carrier in cycles per row; clock, relative, positive if rows come ever later.
     """
-    row = np.arange(lattice.shape[0])
-    frequency = numerology.carriers[numerology.comb] / numerology.fft_size
-    drift = numerology.row_samples * np.outer(row, frequency)  # cycles at a clock offset of 1
-    lattice = lattice.astype(np.complex64)
+    rows = lattice.shape[0]
+    # Cycles per row at a clock offset of 1.
+    drift = numerology.row_samples * numerology.carriers[numerology.comb] / numerology.fft_size
+    unit_power = (lattice / np.sqrt(levels[1])).astype(np.complex64)
     # The clock, which moves the outer carriers' lines by less than their width, hardly matters.
-    series = (estimator.row_weight[:, None] * lattice).T.astype(np.complex64)
+    series = (estimator.row_weight[:, None] * unit_power).T.astype(np.complex64)
     line = spectral_peak(series, LARGEST_RESIDUAL_CARRIER)[0]
-    resolution = 1 / row.size
+    resolution = 1 / rows
+    step = np.array([resolution / 3, largest_clock / _CLOCK_STEPS])
 
-    candidates = []
-    for index, doppler in enumerate(estimator.dopplers):
-
-        def likelihood(carriers: FloatArray, clocks: FloatArray, index: int = index) -> FloatArray:
-            tuned = lattice * _turn(-np.multiply.outer(carriers, row))[..., None]
-            tuned = tuned * _turn(np.multiply.outer(clocks, drift))
-            return estimator.likelihoods(tuned, *levels, index).max(axis=-1)
-
+    best, carrier, clock = -np.inf, 0.0, 0.0
+    for doppler, model in zip(estimator.dopplers, estimator.models, strict=True):
         # The line may be any of the Doppler spectrum's.
         reach = np.array([doppler + resolution, largest_clock])
-        step = np.array([resolution / 3, largest_clock / _CLOCK_STEPS])
-        candidates.append(_ascent(likelihood, np.array([line, 0.0]), reach, step))
-    _, (carrier, clock) = max(candidates, key=lambda found: found[0])
+        place = np.array([line, 0.0])
+        height = _ascent(unit_power, drift, place, reach, step, levels[1] / levels[0], *model)
+        if height > best:
+            best, (carrier, clock) = height, place
     return float(carrier), float(np.clip(clock, -largest_clock, largest_clock))
 
 
-def _turn(cycles: FloatArray) -> npt.NDArray[np.complex64]:
-    """exp(j 2 pi cycles), in single precision but for the whole cycles."""
-    angle = (2 * np.pi * (cycles - np.round(cycles))).astype(np.float32)
-    return np.cos(angle) + np.complex64(1j) * np.sin(angle)
-
-
+@numba.njit(cache=True, nogil=True)
 def _ascent(
-    function: Callable[..., FloatArray],
+    lattice: ComplexArray,
+    drift: FloatArray,
     place: FloatArray,
     reach: FloatArray,
     step: FloatArray,
-) -> tuple[float, FloatArray]:
-    """Maximum of a smooth function, one coordinate at a time, the last one first.
+    snr: float,
+    in_time: SingleArray,
+    time_singular: FloatArray,
+    in_frequency: SingleArray,
+    frequency_singular: FloatArray,
+    bounds: IntArray,
+) -> float:  # pragma: no cover - compiled
+    """Maximum of the likelihood over carrier and clock, one at a time, the clock first.
 
     Arguments:
-        function: of d coordinates, (n,) of one and (1,) of each of the others, to (n,) values.
-        place: (d,) where to start; changed.
-        reach: (d,) how far the first grids go to either side; 0 for a coordinate that stays.
-        step: (d,) of the first grids.
+        lattice: (T, P) complex64 pilots over the square root of their power.
+        drift: (P,) cycles per row by which a clock offset of 1 turns the carriers back.
+        place: (2,) carrier and clock offset where to start; changed.
+        reach: (2,) how far the first grids go to either side; 0 for a coordinate that stays.
+        step: (2,) of the first grids.
+        snr: power over noise variance.
+        in_time, time_singular, in_frequency, frequency_singular, bounds: of the model; see
+            :class:`phy.ofdm_estimation.GridModel`.
 
     Returns:
-        The value and the place.
+        The likelihood there.
     """
     height = -np.inf
     for finer in range(_GRIDS):
-        for axis in np.flatnonzero(reach)[::-1]:
+        for axis in (1, 0):
+            if reach[axis] == 0:
+                continue
             spacing = step[axis] / _FINER**finer
             count = _COUNT if finer else int(np.ceil(reach[axis] / step[axis]))
-            grid = place[axis] + spacing * np.arange(-count, count + 1)
-            values = function(*(grid if i == axis else place[i : i + 1] for i in range(place.size)))
-            best = int(np.argmax(values))
-            height = float(values[best])
-            place[axis] = grid[best] + spacing * vertex(values, best)
-    return height, place
+            turns = np.empty((2 * count + 1, drift.size))
+            for c in range(2 * count + 1):
+                off = spacing * (c - count)
+                carrier = place[0] + (off if axis == 0 else 0.0)
+                clock = place[1] + (off if axis == 1 else 0.0)
+                turns[c] = carrier - clock * drift
+            values = log_likelihoods(
+                lattice,
+                turns,
+                snr,
+                in_time,
+                time_singular,
+                in_frequency,
+                frequency_singular,
+                bounds,
+            )
+            heights = np.empty(2 * count + 1)
+            for c in range(2 * count + 1):
+                heights[c] = values[c].max()
+            best = int(np.argmax(heights))
+            height = heights[best]
+            place[axis] += spacing * (best - count + vertex(heights, best))
+    return height

@@ -30,7 +30,7 @@ import numpy.typing as npt
 ComplexArray = npt.NDArray[np.complex64]
 
 SPAN = 10
-"""Symbols by which a pulse reaches to either side; beyond, its energy is below -50 dB."""
+"""Symbols by which a pulse reaches to either side; beyond, its energy is below -50 dB. Even."""
 _RUN = 64  # symbols filtered together
 _SHORT = 8  # runs that are filtered one by one
 _FINENESS = 512  # entries of the table per symbol: nearest entry, -55 dB of timing noise
@@ -220,49 +220,49 @@ def matched(
     """
     phases, width = table.shape
     reach = width // 2
-    columns = _RUN + width // spacing + 1
-    real_parts = np.empty((spacing, columns), np.float32)  # the run's samples, one row a residue
-    imag_parts = np.empty((spacing, columns), np.float32)
-    real_sums = np.empty(_RUN, np.float32)
-    imag_sums = np.empty(_RUN, np.float32)
+    columns = width // spacing  # taps of a residue, 2 SPAN
+    # The run's samples, one row a residue; real and imaginary parts side by side need no telling
+    # apart, since the weights are real.
+    parts = np.empty((spacing, 2 * (_RUN + columns)), np.float32)
+    sums = np.empty(2 * _RUN, np.float32)
     k = 0
     while k < instants.size:
-        place, phase = _nearest(instants[k], phases)
-        run = 1
-        while run < _RUN and k + run < instants.size:
-            if _nearest(instants[k + run], phases) != (place + run * spacing, phase):
+        step = _nearest_step(instants[k], phases)
+        run, longest = 1, min(_RUN, instants.size - k)
+        while run < longest:
+            if _nearest_step(instants[k + run], phases) != step + run * spacing * phases:
                 break
             run += 1
+        place, phase = divmod(step, phases)
         weights = table[phase]
         first = place - reach + 1
         if run < _SHORT or first < 0 or first + spacing * (run - 1) + width > samples.size:
             for i in range(run):
                 out[k + i] = _dot(samples, first + i * spacing, weights)
         else:
-            for n in range(spacing * (run - 1) + width):
-                value = samples[first + n]
-                real_parts[n % spacing, n // spacing] = value.real
-                imag_parts[n % spacing, n // spacing] = value.imag
-            real_sums[:run] = 0
-            imag_sums[:run] = 0
-            for j in range(width):
-                weight = weights[j]
-                real = real_parts[j % spacing, j // spacing : j // spacing + run]
-                imag = imag_parts[j % spacing, j // spacing : j // spacing + run]
-                for i in range(run):
-                    real_sums[i] += weight * real[i]
-                    imag_sums[i] += weight * imag[i]
+            sums[: 2 * run] = 0
+            for residue in range(spacing):
+                row = parts[residue]
+                for column in range(run + columns - 1):
+                    value = samples[first + residue + spacing * column]
+                    row[2 * column] = value.real
+                    row[2 * column + 1] = value.imag
+                for column in range(0, columns, 4):  # four taps at once spare loads and stores
+                    tap = residue + spacing * column
+                    a, b = weights[tap], weights[tap + spacing]
+                    c, d = weights[tap + 2 * spacing], weights[tap + 3 * spacing]
+                    x = row[2 * column :]
+                    for i in range(2 * run):
+                        sums[i] += a * x[i] + b * x[i + 2] + c * x[i + 4] + d * x[i + 6]
             for i in range(run):
-                out[k + i] = complex(real_sums[i], imag_sums[i])
+                out[k + i] = complex(sums[2 * i], sums[2 * i + 1])
         k += run
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
-def _nearest(instant: float, phases: int) -> tuple[int, int]:  # pragma: no cover - compiled
-    """The sample before an instant, and the table's row for what is left."""
-    place = int(np.floor(instant))
-    phase = int(np.round((instant - place) * phases))
-    return (place + 1, 0) if phase == phases else (place, phase)
+def _nearest_step(instant: float, phases: int) -> int:  # pragma: no cover - compiled
+    """An instant in steps of the table, from sample 0 on."""
+    return int(np.floor(instant * phases + 0.5))
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)

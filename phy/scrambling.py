@@ -11,24 +11,27 @@ import numpy as np
 import numpy.typing as npt
 
 _ADVANCE = 1600  # N_C of TS 38.211, 5.2.1
+# Steps taken at once: a divisor of N_C, and at most 28, for the taps reach 3 beyond the oldest bit.
+_STRIDE = 25
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _gold(c_init: int, length: int) -> npt.NDArray[np.uint8]:  # pragma: no cover - compiled
     """Two 31-stage shift registers held in integers, bit i holding x(n + i)."""
-    x1 = np.uint32(1)
-    x2 = np.uint32(c_init)
+    x1 = np.uint64(1)
+    x2 = np.uint64(c_init)
     bits = np.empty(length, dtype=np.uint8)
-    for n in range(_ADVANCE + length):
-        if n >= _ADVANCE:
-            bits[n - _ADVANCE] = (x1 ^ x2) & np.uint32(1)
+    fresh = np.uint64(2**_STRIDE - 1)
+    for n in range(-_ADVANCE, length, _STRIDE):
+        if n >= 0:
+            word = x1 ^ x2
+            for i in range(min(_STRIDE, length - n)):
+                bits[n + i] = (word >> np.uint64(i)) & np.uint64(1)
         # x1(n+31) = x1(n+3) + x1(n);  x2(n+31) = x2(n+3) + x2(n+2) + x2(n+1) + x2(n)
-        new1 = ((x1 >> np.uint32(3)) ^ x1) & np.uint32(1)
-        new2 = (
-            (x2 >> np.uint32(3)) ^ (x2 >> np.uint32(2)) ^ (x2 >> np.uint32(1)) ^ x2
-        ) & np.uint32(1)
-        x1 = (x1 >> np.uint32(1)) | (new1 << np.uint32(30))
-        x2 = (x2 >> np.uint32(1)) | (new2 << np.uint32(30))
+        new1 = ((x1 >> np.uint64(3)) ^ x1) & fresh
+        new2 = ((x2 >> np.uint64(3)) ^ (x2 >> np.uint64(2)) ^ (x2 >> np.uint64(1)) ^ x2) & fresh
+        x1 = (x1 >> np.uint64(_STRIDE)) | (new1 << np.uint64(31 - _STRIDE))
+        x2 = (x2 >> np.uint64(_STRIDE)) | (new2 << np.uint64(31 - _STRIDE))
     return bits
 
 

@@ -45,12 +45,13 @@ _FINE_OFFSETS = np.linspace(-0.1, 0.1, 3)
 LARGEST_CLOCK_OFFSET = 100e-6
 """Largest clock offset that is looked for, relative: two oscillators of 50 ppm."""
 _CLOCK_GRID = np.linspace(-LARGEST_CLOCK_OFFSET, LARGEST_CLOCK_OFFSET, 13)
+_RUN = 64  # samples or symbols turned together
 _CELL = 64  # symbols joined for the fine measurement of the carrier
 _SLOPE_STEP = 0.05  # symbols to either side, where slopes are measured
 # Start (in symbols) and clock are then moved to the summit of a paraboloid.
 _START_STEP, _CLOCK_STEP = 0.04, 6e-6
 _NEWTON_STEPS = 2
-_SURROUNDINGS = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+_SURROUNDINGS = np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)], dtype=np.float64)
 _PARABOLOID = np.linalg.pinv(
     np.array([[1, i, j, i * i, i * j, j * j] for i, j in _SURROUNDINGS], dtype=np.float64)
 )
@@ -124,37 +125,52 @@ class Baseband:
 
 
 @numba.njit(cache=True, nogil=True)
+def _phasors(step: float, count: int) -> ComplexArray:  # pragma: no cover - compiled
+    """``exp(-2 pi j step k)`` for the k below `count`."""
+    out = np.empty(count, np.complex64)
+    for k in range(count):
+        out[k] = np.exp(-2j * np.pi * ((step * k) % 1.0))
+    return out
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
 def _derotate(samples: ComplexArray, carrier: float, out: ComplexArray) -> None:  # pragma: no cover
-    """``out[n] = samples[n] exp(-2 pi j carrier n)``, by a phasor that is renewed now and then."""
-    step = np.exp(-2j * np.pi * carrier)
-    for first in range(0, samples.size, 64):
-        phasor = np.exp(-2j * np.pi * ((carrier * first) % 1.0))
-        for n in range(first, min(first + 64, samples.size)):
-            out[n] = samples[n] * np.complex64(phasor)
-            phasor *= step
+    """``out[n] = samples[n] exp(-2 pi j carrier n)``, by phasors for a run, times its first one."""
+    phasors = _phasors(carrier, _RUN)
+    for first in range(0, samples.size, _RUN):
+        turn = np.complex64(np.exp(-2j * np.pi * ((carrier * first) % 1.0)))
+        run = min(_RUN, samples.size - first)
+        source, target = samples[first : first + run], out[first : first + run]
+        for n in range(run):
+            target[n] = source[n] * (turn * phasors[n])
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, fastmath=True)
 def _turn(
     symbols: ComplexArray, places: IntArray, start: float, step: float
 ) -> None:  # pragma: no cover - compiled
-    """``symbols[k] *= exp(-2 pi j (start + step places[k]))``; by a phasor where places follow."""
-    phasor = rotation = np.exp(-2j * np.pi * step)
-    for k in range(symbols.size):
-        if k % 64 == 0 or places[k] != places[k - 1] + 1:
-            phasor = np.exp(-2j * np.pi * ((start + step * places[k]) % 1.0))
-        else:
-            phasor *= rotation
-        symbols[k] *= np.complex64(phasor)
+    """``symbols[k] *= exp(-2 pi j (start + step places[k]))``; in runs where places follow."""
+    phasors = _phasors(step, _RUN)
+    first = 0
+    while first < symbols.size:
+        turn = np.complex64(np.exp(-2j * np.pi * ((start + step * places[first]) % 1.0)))
+        stop = min(first + _RUN, symbols.size)
+        last = first + 1
+        while last < stop and places[last] == places[last - 1] + 1:
+            last += 1
+        for k in range(last - first):
+            symbols[first + k] *= turn * phasors[k]
+        first = last
 
 
-def vertex(values: npt.NDArray[np.float64], best: int) -> float:
+@numba.njit(cache=True, nogil=True)
+def vertex(values: npt.NDArray[np.float64], best: int) -> float:  # pragma: no cover - compiled
     """Offset, in steps of the grid, of the maximum of a parabola around entry `best`."""
     if not 0 < best < values.size - 1:
         return 0.0
-    before, at, after = values[best - 1 : best + 2]
+    before, at, after = values[best - 1], values[best], values[best + 1]
     curvature = before - 2 * at + after
-    return float(np.clip(0.5 * (before - after) / curvature, -1, 1)) if curvature < 0 else 0.0
+    return min(max(0.5 * (before - after) / curvature, -1.0), 1.0) if curvature < 0 else 0.0
 
 
 def spectral_peak(z: ComplexArray, reach: float) -> tuple[float, float]:
@@ -167,12 +183,23 @@ def spectral_peak(z: ComplexArray, reach: float) -> tuple[float, float]:
     Returns:
         Frequency in cycles per entry, and height.
     """
-    size = next_fast_len(4 * z.shape[-1])
-    power = np.sum(np.abs(fft(z, size)).reshape(-1, size) ** 2, axis=0)
+    power, size = _periodograms(z.reshape(-1, z.shape[-1]), reach)
+    return _summit_of_line(power.sum(axis=0), size)
+
+
+def _periodograms(z: ComplexArray, reach: float) -> tuple[npt.NDArray[np.float64], int]:
+    """(series, 2 bins + 1) periodograms of (series, n) around 0, and bins in a cycle per entry."""
+    size = next_fast_len(4 * z.shape[1])
     bins = min(int(np.ceil(reach * size)), size // 2 - 1)
-    around = np.concatenate([power[-bins:], power[: bins + 1]]).astype(np.float64)
-    best = int(np.argmax(around))
-    return (best - bins + vertex(around, best)) / size, float(around[best])
+    spectrum = fft(z, size)
+    around = np.concatenate([spectrum[:, -bins:], spectrum[:, : bins + 1]], axis=1)
+    return (around.real**2 + around.imag**2).astype(np.float64), size
+
+
+def _summit_of_line(power: npt.NDArray[np.float64], size: int) -> tuple[float, float]:
+    """Frequency in cycles per entry, and height, of the highest line of a periodogram."""
+    best = int(np.argmax(power))
+    return (best - power.size // 2 + vertex(power, best)) / size, float(power[best])
 
 
 def acquire(
@@ -194,18 +221,18 @@ def acquire(
     sync = guess
     for offsets in (_COARSE_OFFSETS, _FINE_OFFSETS):
         base = Baseband.of(samples, sync.carrier, pulse)
-        heights, lines, energies = np.empty((3, offsets.size))
-        for i, offset in enumerate(offsets):
-            y = base.symbols(sync, places, float(offset))
-            lines[i], heights[i] = spectral_peak(y * np.conj(preamble), 4 / preamble.size)
-            energies[i] = np.vdot(y, y).real
+        y = np.stack([base.symbols(sync, places, float(offset)) for offset in offsets])
+        power, size = _periodograms(y * np.conj(preamble), 4 / preamble.size)
+        heights = power.max(axis=1)
         best = int(np.argmax(heights))
+        line, height = _summit_of_line(power[best], size)
+        energy = float(np.vdot(y[best], y[best]).real)
         step = float(offsets[1] - offsets[0])
         offset = float(offsets[best]) + step * vertex(heights, best)
         sync = Synchronization(
             start=sync.start + M * offset,
-            carrier=sync.carrier + float(lines[best]) / M,
-            metric=float(heights[best] / max(energies[best], 1e-30)),
+            carrier=sync.carrier + line / M,
+            metric=height / max(energy, 1e-30),
         )
     return sync
 
@@ -226,31 +253,29 @@ def refine(
     """
     pulse, M = base.pulse, base.pulse.samples_per_symbol
     sync = replace(sync, carrier=sync.carrier + _line(base, known, symbols, sync) / M)
-    turn = 2j * np.pi * (sync.carrier - base.carrier) * M
-    turned = (symbols * np.exp(turn * known)).astype(np.complex64)
-    segment = known // _SEGMENT
-    starts = np.flatnonzero(np.diff(segment, prepend=-1, append=segment[-1] + 1))
+    turned = symbols.astype(np.complex64)
+    _turn(turned, known, 0.0, -(sync.carrier - base.carrier) * M)
+    segments = np.append(_cell_starts(known, _SEGMENT), known.size)
 
-    def energy(start: float, clock: float, first: int = 0) -> float:
-        instants = Synchronization(start, 0.0, clock).instants(known, M)
-        return float(
-            _segment_energy(base.samples, instants, pulse.table, M, turned, starts[first:])
+    def energies(
+        starts: npt.NDArray[np.float64], clocks: npt.NDArray[np.float64], first: int = 0
+    ) -> npt.NDArray[np.float64]:
+        return _segment_energies(
+            base.samples, starts, M * (1 + clocks), pulse.table, M, known, turned, segments[first:]
         )
 
     # In the header the clock's offset hardly shows: the grid is searched in the rest of the frame.
-    rest = min(int(np.searchsorted(known[starts[:-1]], _SEGMENT * 4)), starts.size - 2)
-    energies = np.array([energy(sync.start, clock, rest) for clock in _CLOCK_GRID])
-    best = int(np.argmax(energies))
+    rest = min(int(np.searchsorted(known[segments[:-1]], _SEGMENT * 4)), segments.size - 2)
+    by_clock = energies(np.full(_CLOCK_GRID.size, sync.start), _CLOCK_GRID, rest)
+    best = int(np.argmax(by_clock))
     step = float(_CLOCK_GRID[1] - _CLOCK_GRID[0])
-    clock = float(_CLOCK_GRID[best]) + step * vertex(energies, best)
+    clock = float(_CLOCK_GRID[best]) + step * vertex(by_clock, best)
     start = sync.start
     for _ in range(_NEWTON_STEPS):
-        energies = np.array(
-            [energy(start + M * _START_STEP * i, clock + _CLOCK_STEP * j) for i, j in _SURROUNDINGS]
-        )
-        by_start, by_clock = _summit(energies)
-        start += M * _START_STEP * by_start
-        clock += _CLOCK_STEP * by_clock
+        starts = start + M * _START_STEP * _SURROUNDINGS[:, 0]
+        later, slower = _summit(energies(starts, clock + _CLOCK_STEP * _SURROUNDINGS[:, 1]))
+        start += M * _START_STEP * later
+        clock += _CLOCK_STEP * slower
     sync = replace(sync, start=start, clock=clock)
     return replace(sync, carrier=sync.carrier + _line(base, known, symbols, sync) / M)
 
@@ -266,26 +291,44 @@ def _summit(energies: npt.NDArray[np.float64]) -> tuple[float, float]:
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def _segment_energy(
+def _segment_energies(
     samples: ComplexArray,
-    instants: npt.NDArray[np.float64],
+    starts: npt.NDArray[np.float64],
+    spacings: npt.NDArray[np.float64],
     table: npt.NDArray[np.float32],
-    spacing: int,
+    nominal_spacing: int,
+    known: IntArray,
     symbols: ComplexArray,
-    starts: IntArray,
-) -> float:  # pragma: no cover - compiled
-    """Sum over segments of |sum of matched-filtered y x*|^2 / length."""
-    origin = starts[0]
-    y = np.empty(starts[-1] - origin, np.complex64)
-    matched(samples, instants[origin : starts[-1]], table, spacing, y)
-    total = 0.0
-    for s in range(starts.size - 1):
-        collected = np.complex64(0)
-        for k in range(starts[s], starts[s + 1]):
-            collected += y[k - origin] * np.conj(symbols[k])
-        power = float(collected.real) ** 2 + float(collected.imag) ** 2
-        total += power / (starts[s + 1] - starts[s])
-    return total
+    segments: IntArray,
+) -> npt.NDArray[np.float64]:  # pragma: no cover - compiled
+    """Sums over segments of |sum of matched-filtered y x*|^2 / length.
+
+    Arguments:
+        samples: (n,) complex64.
+        starts, spacings: (candidates,) instant of the first symbol, and samples between two.
+        table: of the pulse.
+        nominal_spacing: M.
+        known, symbols: (k,) places and values of the known symbols.
+        segments: entries of `known` where the segments begin, and the one behind the last.
+
+    Returns:
+        (candidates,) float64.
+    """
+    first, stop = segments[0], segments[-1]
+    instants = np.empty(stop - first, np.float64)
+    y = np.empty(stop - first, np.complex64)
+    energies = np.zeros(starts.size)
+    for candidate in range(starts.size):
+        for k in range(first, stop):
+            instants[k - first] = starts[candidate] + spacings[candidate] * known[k]
+        matched(samples, instants, table, nominal_spacing, y)
+        for s in range(segments.size - 1):
+            collected = np.complex64(0)
+            for k in range(segments[s], segments[s + 1]):
+                collected += y[k - first] * np.conj(symbols[k])
+            power = float(collected.real) ** 2 + float(collected.imag) ** 2
+            energies[candidate] += power / (segments[s + 1] - segments[s])
+    return energies
 
 
 def timing_correction(
@@ -310,27 +353,51 @@ def timing_correction(
     M = base.pulse.samples_per_symbol
     after = base.symbols(sync, places, _SLOPE_STEP)
     before = base.symbols(sync, places, -_SLOPE_STEP)
-    slope = np.real((after - before) * np.conj(expected)).astype(np.float64) / (2 * _SLOPE_STEP)
     # White noise passes the matched filter, so every symbol counts by its energy.
-    curvature = base.pulse.curvature * np.abs(expected).astype(np.float64) ** 2
-    k = places.astype(np.float64)
-    matrix = np.array(
-        [[curvature.sum(), curvature @ k], [curvature @ k, curvature @ (k * k)]], dtype=np.float64
-    )
-    late, slow = np.linalg.solve(matrix, np.array([slope.sum(), slope @ k]))
+    moments = _slope_moments(after, before, expected, places)
+    slopes = moments[:2] / (2 * _SLOPE_STEP * base.pulse.curvature)
+    matrix = np.array([[moments[2], moments[3]], [moments[3], moments[4]]])
+    late, slow = np.linalg.solve(matrix, slopes)
     return replace(sync, start=sync.start - M * float(late), clock=sync.clock - float(slow))
+
+
+@numba.njit(cache=True, nogil=True)
+def _slope_moments(
+    after: ComplexArray, before: ComplexArray, expected: ComplexArray, places: IntArray
+) -> npt.NDArray[np.float64]:  # pragma: no cover - compiled
+    """Sums of d, d k, w, w k, w k^2, with d = Re((after - before) s*), w = |s|^2 and places k."""
+    moments = np.zeros(5)
+    for i in range(places.size):
+        s, k = expected[i], float(places[i])
+        rise = after[i] - before[i]
+        slope = float(rise.real * s.real + rise.imag * s.imag)
+        weight = float(s.real * s.real + s.imag * s.imag)
+        moments[0] += slope
+        moments[1] += slope * k
+        moments[2] += weight
+        moments[3] += weight * k
+        moments[4] += weight * k * k
+    return moments
 
 
 def _line(base: Baseband, known: IntArray, symbols: ComplexArray, sync: Synchronization) -> float:
     """Residual carrier in cycles per symbol: the strongest line among the known symbols."""
     z = base.symbols(sync, known) * np.conj(symbols)
     # The densely known beginning gives the neighbourhood, the whole frame the fine value.
-    dense = int(np.argmax(np.diff(known, append=known[-1] + 2) > 1)) + 1
+    gaps = known[1:] - known[:-1] > 1
+    dense = int(np.argmax(gaps)) + 1 if gaps.any() else known.size
     coarse, _ = spectral_peak(z[:dense], 0.02)
-    z *= np.exp(-2j * np.pi * coarse * known).astype(np.complex64)
+    _turn(z, known, 0.0, coarse)
     # What is left turns by a small part of a cycle in a few pilots, which may be joined.
-    cells = known // _CELL
+    starts = _cell_starts(known, _CELL)
+    cells = known[starts] // _CELL
     spread = np.zeros(int(cells[-1]) + 1, dtype=np.complex64)
-    np.add.at(spread, cells, z)
+    spread[cells] = np.add.reduceat(z, starts)
     fine, _ = spectral_peak(spread, _CELL / max(dense, _CELL))
     return coarse + fine / _CELL
+
+
+def _cell_starts(places: IntArray, length: int) -> IntArray:
+    """Entries of ascending places at which another cell of some length begins."""
+    cell = places // length
+    return np.flatnonzero(np.concatenate([[True], cell[1:] != cell[:-1]]))

@@ -58,7 +58,7 @@ def test_metric_of_noise_is_exponential_at_any_level():
     detector = PreambleDetector(CHIRPS)
     for es_n0_db in (-60, 0, 60):
         noise = awgn(es_n0_db, seed=es_n0_db + 100).process(np.zeros(4096 * 60)).samples
-        up, down = np.stack([detector.metrics(block) for block in noise.reshape(-1, 4096)], axis=1)
+        up, down = np.stack([detector.metrics(part) for part in noise.reshape(60, -1)], axis=1)
         # Metrics of starts 139 apart are independent.
         both = (up + np.roll(down, 1, axis=0))[:, ::139]
         alarms = int(np.sum(both > detection_threshold(1, 1e-2)))
