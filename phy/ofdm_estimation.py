@@ -53,6 +53,7 @@ from phy.estimation import (
     IntArray,
     error_vector_magnitude,
     jakes_basis,
+    squared_errors,
 )
 from phy.ofdm_grid import Numerology
 
@@ -239,6 +240,7 @@ class GridEstimator:
             signal_power=power,
             doppler=self.dopplers[by_time],
             evm=error_vector_magnitude(lattice, gain[:, self._comb]),
+            errors=self._lattice_errors(lattice, gain[:, self._comb]),
         )
 
     def linear(self, least_squares: ComplexArray, wanted: IntArray) -> ChannelEstimate:
@@ -264,6 +266,13 @@ class GridEstimator:
             # A line through the pilots leaves no error at them to measure.
             evm=float(np.sqrt(noise_variance / power)),
         )
+
+    def _lattice_errors(
+        self, lattice: npt.NDArray[np.complex128], gain: ComplexArray
+    ) -> FloatArray:
+        """(T P,) squared errors of the lattice, each of mean N0."""
+        errors = squared_errors(lattice, gain) * self.row_weight[:, None]
+        return errors.reshape(-1)
 
     def _projected(
         self, lattice: npt.NDArray[np.complexfloating], time: Decomposition

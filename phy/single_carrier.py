@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from phy.acquisition import FrameAcquisition, shaped_chirps
 from phy.detection import Chirps, Detection
+from phy.error_profile import find_burst
 from phy.frame import FrameFormat, FrameHeader, build_frame, header_template, payload_template
 from phy.pulse_shaping import Pulse, PulseShaper
 from phy.section_estimation import section_estimator
@@ -167,4 +168,8 @@ class SingleCarrierDemodulator(FrameAcquisition):
         least_squares = symbols[known] * np.conj(values)
         estimator = section_estimator(self._format, data_symbols, self._dopplers)
         estimate = estimator.linear if self._csi == "least_squares" else estimator.wiener
-        return Reception(symbols[wanted], estimate(least_squares), sync.carrier, sync.clock)
+        channel = estimate(least_squares)
+        burst = None
+        if data_symbols is not None and channel.errors is not None:
+            burst = find_burst(known, channel.errors, places.size)
+        return Reception(symbols[wanted], channel, sync.carrier, sync.clock, burst=burst)
