@@ -19,15 +19,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 import numpy.typing as npt
 
 CELLS = 32
 """Parts of a frame that are told apart."""
 _SIGNIFICANT = 20.0
-_FIRST, _STOP = np.array(
-    [(first, stop) for first in range(CELLS) for stop in range(first + 1, CELLS + 1)]
-).T
 
 
 @dataclass(frozen=True)
@@ -62,22 +60,41 @@ def find_burst(
         errors: (k,) squared errors there.
         length: of the frame, in the unit of the places.
     """
-    cell = places * CELLS // length
-    count = np.cumsum(np.append(0, np.bincount(cell, minlength=CELLS))).astype(np.float64)
-    energy = np.cumsum(np.append(0.0, np.bincount(cell, errors, minlength=CELLS)))
-    if not energy[-1] > 0:
-        return None
-    n, e = count[_STOP] - count[_FIRST], energy[_STOP] - energy[_FIRST]
-    N, E = count[-1], energy[-1]
-    inside = e / np.maximum(n, 1)
-    outside = np.maximum(E - e, 1e-6 * E) / np.maximum(N - n, 1)
-    louder = (n > 0) & (n < N) & (inside > outside)
-    inside = np.maximum(inside, 1e-6 * E / N)
-    ratio = N * np.log(E / N) - n * np.log(inside) - (N - n) * np.log(outside)
-    ratio = np.where(louder, ratio, 0.0)
-    best = int(np.argmax(ratio))
-    if ratio[best] <= _SIGNIFICANT:
-        return None
-    return ErrorBurst(
-        int(_FIRST[best]), int(_STOP[best]), float(inside[best]), float(outside[best])
-    )
+    count, energy = np.zeros(CELLS + 1), np.zeros(CELLS + 1)
+    first, stop, inside, outside, ratio = _most_significant(places, errors, length, count, energy)
+    return ErrorBurst(first, stop, inside, outside) if ratio > _SIGNIFICANT else None
+
+
+@numba.njit(cache=True, nogil=True)
+def _most_significant(
+    places: npt.NDArray[np.integer],
+    errors: npt.NDArray[np.floating],
+    length: int,
+    count: npt.NDArray[np.float64],
+    energy: npt.NDArray[np.float64],
+) -> tuple[int, int, float, float, float]:  # pragma: no cover - compiled
+    """The stretch of the largest ratio: first cell, stop, both means, and the ratio."""
+    cells = count.size - 1
+    for k in range(places.size):
+        cell = places[k] * cells // length
+        count[cell + 1] += 1
+        energy[cell + 1] += errors[k]
+    for cell in range(cells):
+        count[cell + 1] += count[cell]
+        energy[cell + 1] += energy[cell]
+    N, E = count[cells], energy[cells]
+    best = (0, cells, 0.0, 0.0, 0.0)
+    if E <= 0:
+        return best
+    for first in range(cells):
+        for stop in range(first + 1, cells + 1):
+            n = count[stop] - count[first]
+            if n == 0 or n == N:
+                continue
+            inside = (energy[stop] - energy[first]) / n
+            outside = max(E - n * inside, 1e-6 * E) / (N - n)
+            if inside > outside:
+                ratio = N * np.log(E / N) - n * np.log(inside) - (N - n) * np.log(outside)
+                if ratio > best[4]:
+                    best = (first, stop, inside, outside, ratio)
+    return best

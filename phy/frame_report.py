@@ -24,7 +24,7 @@ from phy.sample_statistics import SampleStatistics
 
 CUT = "cut by the end of the stream"
 OUT_OF_REACH = "carrier offset beyond the search range"
-_FADE_SAMPLES = 512  # symbols of a frame at which its fading is looked at
+_FADE_SAMPLES = 256  # symbols of a frame at which its fading is looked at
 _LEAST_OVERLAP = 1 / 32  # of a frame; less than that is lost or inserted samples
 
 
