@@ -134,10 +134,13 @@ def gain_fading(
     """
     some = gain[:: max(1, gain.size // _FADE_SAMPLES)]
     power = some.real.astype(np.float64) ** 2 + some.imag.astype(np.float64) ** 2
-    faded = float(np.mean(power < 0.1 * power.mean()))
+    mean = float(power.mean())
+    mean_db = float(10 * np.log10(max(mean / noise_variance, 1e-12)))
+    if power.min() > 0.5 * mean:
+        return 0.0, mean_db  # within 3 dB nothing is lost
+    faded = float(np.mean(power < 0.1 * mean))
     snr_db = 10 * np.log10(np.maximum(power / noise_variance, 1e-12))
     information = float(bit_information(modulation, snr_db).mean())
-    mean_db = float(10 * np.log10(max(power.mean() / noise_variance, 1e-12)))
     # At high SNR all bits are known, and the inverse says nothing.
     return faded, min(snr_of_information(modulation, information), mean_db)
 

@@ -155,7 +155,7 @@ class Receiver:
             if value not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
         self.statistics = ReceiverStatistics()
-        self._ended: StreamReport | None = None
+        self._ended: tuple[StreamMeter, float] | None = None  # with the detector's near miss
         self._start_stream()
 
     def _start_stream(self) -> None:
@@ -188,7 +188,8 @@ class Receiver:
     def stream_report(self) -> StreamReport:
         """The samples so far, or, after :meth:`flush`, those of the stream that has ended."""
         if self._ended is not None and self._demodulator.end == 0:
-            return self._ended
+            meter, near_miss = self._ended
+            return meter.report(near_miss)
         return self._meter.report(self._demodulator.near_miss)
 
     def process(self, samples: npt.ArrayLike, gains: npt.ArrayLike | None = None) -> list[Event]:
@@ -232,7 +233,7 @@ class Receiver:
         """
         events = self._advance(final=True)
         events += self._count(self._assembler.flush())
-        self._ended = self.stream_report
+        self._ended = self._meter, self._demodulator.near_miss
         self._start_stream()
         return events
 

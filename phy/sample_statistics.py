@@ -16,7 +16,7 @@ Behind a mixer with :math:`y = \mu x + \nu x^*` it is
 :math:`E\{y^2\} / E\{|y|^2\} \approx 2 \nu / \mu^*`, the image's amplitude twice.
 
 **Tones.** A windowed periodogram averaged over blocks spread over the samples; a line is a bin
-whose power is 9 dB above the median of all others and of its neighbourhood.
+whose power is 9 dB above the mean of all others and of its neighbourhood.
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ _SHORTEST_GAP = 16  # samples; a weak signal behind a coarse converter has short
 _FFT_SIZE = 256
 _FFT_BLOCKS = 8
 _WINDOW = np.hanning(_FFT_SIZE).astype(np.float32)
-_AROUND = np.r_[-10:-3, 4:11]  # bins beside a line
 _TONE_RATIO = 8.0
 _DC_BINS = 3  # around 0, which are left out: DC is measured by itself
 
@@ -79,9 +78,8 @@ class SampleStatistics:
             full_scale: amplitude of I or Q at which the converter clips, if it is known.
         """
         powers = np.zeros(POWER_CELLS)
-        mean, square, extremes, zeros = _moments(samples, powers, _SHORTEST_GAP)
-        power = float(powers.sum()) / samples.size
-        powers /= np.diff(np.arange(POWER_CELLS + 1) * samples.size // POWER_CELLS).clip(1)
+        energy, mean, square, extremes, zeros = _moments(samples, powers, _SHORTEST_GAP)
+        power = energy / samples.size
         dc = abs(mean) ** 2
         tone, tone_power = _tone(samples)
         return cls(
@@ -123,29 +121,62 @@ def _tone(samples: ComplexArray) -> tuple[float | None, float]:
     """Frequency and share of the power of the strongest line."""
     if samples.size < _FFT_SIZE:
         return None, 0.0
-    first = np.linspace(0, samples.size - _FFT_SIZE, _FFT_BLOCKS).astype(np.int64)
-    blocks = samples[first[:, None] + np.arange(_FFT_SIZE)]
-    spectrum = fft((blocks - blocks.mean()) * _WINDOW)
-    density: FloatArray = (spectrum.real**2 + spectrum.imag**2).sum(axis=0, dtype=np.float64)
-    total = float(density.sum())
-    density[np.arange(-_DC_BINS, _DC_BINS + 1)] = 0
+    blocks = np.empty((_FFT_BLOCKS, _FFT_SIZE), dtype=np.complex64)
+    _windowed(samples, _WINDOW, blocks)
+    frequency, share = _line(fft(blocks), _DC_BINS, _TONE_RATIO)
+    return (frequency, share) if share > 0 else (None, 0.0)
+
+
+@numba.njit(cache=True, nogil=True)
+def _windowed(
+    samples: ComplexArray, window: npt.NDArray[np.float32], blocks: ComplexArray
+) -> None:  # pragma: no cover - compiled
+    """Blocks spread over the samples, without their mean and with a window."""
+    count, size = blocks.shape
+    for b in range(count):
+        first = b * (samples.size - size) // (count - 1)
+        mean = np.complex64(0)
+        for n in range(size):
+            mean += samples[first + n]
+        mean /= np.float32(size)
+        for n in range(size):
+            blocks[b, n] = (samples[first + n] - mean) * window[n]
+
+
+@numba.njit(cache=True, nogil=True)
+def _line(
+    spectrum: ComplexArray, dc_bins: int, ratio: float
+) -> tuple[float, float]:  # pragma: no cover - compiled
+    """Frequency of the strongest line, and its share of the power: 0 if it does not stand out."""
+    count, size = spectrum.shape
+    density = np.zeros(size)
+    for b in range(count):
+        for k in range(size):
+            density[k] += float(spectrum[b, k].real) ** 2 + float(spectrum[b, k].imag) ** 2
+    total = density.sum()
+    density[: dc_bins + 1] = 0
+    density[size - dc_bins :] = 0
     peak = int(np.argmax(density))
-    around = density[(peak + _AROUND) % _FFT_SIZE]
-    # By sorting, which is the quicker way to the median of so few.
-    floor = float(max(np.sort(density)[_FFT_SIZE // 2], np.sort(around)[around.size // 2]))
-    if not density[peak] > _TONE_RATIO * floor:
-        return None, 0.0
-    line = density[(peak + np.arange(-2, 3)) % _FFT_SIZE]
-    bins = np.arange(-2, 3)
-    frequency = (peak + float(line @ bins) / float(line.sum())) / _FFT_SIZE
-    return (frequency + 0.5) % 1 - 0.5, float(line.sum() - 5 * floor) / total
+    near = line = offset = 0.0
+    for d in range(-10, 11):
+        value = density[(peak + d) % size]
+        if abs(d) <= 2:
+            line += value
+            offset += d * value
+        elif abs(d) >= 4:
+            near += value
+    floor = max((density.sum() - line) / (size - 2 * dc_bins - 6), near / 14)
+    if not density[peak] > ratio * floor:
+        return 0.0, 0.0
+    frequency = (peak + offset / line) / size
+    return frequency - np.floor(frequency + 0.5), (line - 5 * floor) / total
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc", "nsz", "contract"})
 def _moments(
     samples: ComplexArray, powers: FloatArray, shortest_gap: int
-) -> tuple[complex, complex, FloatArray, int]:  # pragma: no cover - compiled
-    """Mean, mean square, largest I, -I, Q and -Q, samples in runs of zeros; energy of each cell."""
+) -> tuple[float, complex, complex, FloatArray, int]:  # pragma: no cover - compiled
+    """Energy, mean, mean square, largest I, -I, Q and -Q, samples in gaps; power of each cell."""
     parts = samples.view(np.float32)
     highest_i = lowest_i = parts[0]
     highest_q = lowest_q = parts[1]
@@ -168,7 +199,7 @@ def _moments(
             highest_q, lowest_q = max(highest_q, q), min(lowest_q, q)
             empty += (i == 0) & (q == 0)
         zeros += empty
-        powers[cell] = float(energy_i) + float(energy_q)
+        powers[cell] = (float(energy_i) + float(energy_q)) / max(stop - first, 1)
         sums[0] += real
         sums[1] += imag
         sums[2] += energy_i
@@ -178,6 +209,7 @@ def _moments(
         zeros = _in_runs(samples, shortest_gap)
     extremes = np.array([highest_i, -lowest_i, highest_q, -lowest_q], dtype=np.float64)
     return (
+        sums[2] + sums[3],
         complex(sums[0], sums[1]) / samples.size,
         complex(sums[2] - sums[3], 2 * sums[4]) / samples.size,
         extremes,

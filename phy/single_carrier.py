@@ -151,7 +151,10 @@ class SingleCarrierDemodulator(FrameAcquisition):
         gain = first_look.channel.gain
         expected = gain * header.mcs.modulation.decide(first_look.symbols / gain)
         sync = timing_correction(base, sync, geometry.payload_data, expected)
-        return self._section(base, sync, *section)
+        reception = self._section(base, sync, *section)
+        errors = reception.channel.errors
+        burst = None if errors is None else find_burst(known, errors, geometry.length)
+        return replace(reception, burst=burst)
 
     def _section(
         self,
@@ -168,8 +171,4 @@ class SingleCarrierDemodulator(FrameAcquisition):
         least_squares = symbols[known] * np.conj(values)
         estimator = section_estimator(self._format, data_symbols, self._dopplers)
         estimate = estimator.linear if self._csi == "least_squares" else estimator.wiener
-        channel = estimate(least_squares)
-        burst = None
-        if data_symbols is not None and channel.errors is not None:
-            burst = find_burst(known, channel.errors, places.size)
-        return Reception(symbols[wanted], channel, sync.carrier, sync.clock, burst=burst)
+        return Reception(symbols[wanted], estimate(least_squares), sync.carrier, sync.clock)

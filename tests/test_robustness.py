@@ -83,7 +83,7 @@ def flip(x, at, size, value):
 
 
 def level(x, at, size, value):
-    y = x.copy()
+    y = np.nan_to_num(x, posinf=0, neginf=0)
     y[at:] *= 10 ** (value % 7 - 3)
     return y
 
