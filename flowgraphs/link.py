@@ -34,6 +34,8 @@ from phy import (
     rayleigh_jakes,
 )
 from phy.channel import Channel
+from phy.diagnosis import diagnose
+from phy.frame_report import complete_reports
 from phy.impairments import CarrierOffset, ClockOffset, SampleBlock
 from phy.mcs import mcs_names
 from phy.ofdm import Ofdm
@@ -199,7 +201,8 @@ class LinkReport:
         esrc_n0_db: energy per source sub-pixel over N0.
         snr_estimated_db: the receiver's estimate of Es/N0; None if no message was seen.
         evm_db: error vector magnitude of known symbols; None if no message was seen.
-        frames: the receiver's report of every frame.
+        frames: the receiver's report of every frame, with what became of its payload.
+        diagnosis: why frames were lost, in words; empty if none was.
         fading_db: |h|^2 in dB along the transmission, thinned out for plotting.
         sample_rate: samples per second, the time axis of frames and fading.
         fading_step: samples between two values of ``fading_db``.
@@ -219,6 +222,7 @@ class LinkReport:
     snr_estimated_db: float | None
     evm_db: float | None
     frames: list[FrameReport] = field(repr=False)
+    diagnosis: list[str]
     fading_db: NDArray[np.float64] = field(repr=False)
     sample_rate: float
     fading_step: int
@@ -233,8 +237,10 @@ class LinkReport:
         names = (
             "exact", "psnr_db", "bits", "bpsp", "channel_uses", "blocks", "block_errors",
             "es_n0_db", "esrc_n0_db", "snr_estimated_db", "evm_db", "stage_failed", "mcs",
+            "diagnosis",
         )  # fmt: skip
-        return {name: getattr(self, name) for name in names}
+        frames = [frame.to_json() for frame in self.frames]
+        return {name: getattr(self, name) for name in names} | {"frames": frames}
 
 
 def _samples(
@@ -322,7 +328,8 @@ def run_link(
         esrc_n0_db=float(10 * np.log10(es_n0 * channel_uses / image.size)),
         snr_estimated_db=None if message is None else message.snr_db,
         evm_db=None if message is None else message.evm_db,
-        frames=[event for event in events if isinstance(event, FrameReport)],
+        frames=complete_reports(events),
+        diagnosis=diagnose(events, receiver.stream_report),
         fading_db=20 * np.log10(np.maximum(np.abs(np.concatenate(gains)), 1e-6)),
         sample_rate=config.sample_rate,
         fading_step=fading_step,

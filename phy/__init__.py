@@ -17,6 +17,9 @@ The block diagram, in the order of transmission::
             -> synchronization.py time, carrier and clock of a frame; OFDM: ofdm_tracking.py
             -> estimation.py      channel and noise from known symbols; OFDM: ofdm_estimation.py
             -> modulation.py ... message.py, backwards
+    frame_report.py               what became of each frame (sample_statistics.py, error_profile.py,
+                                  llr_statistics.py), stream_report.py of a stream without any
+            -> diagnosis.py       why it was lost, in words
 
 theory.py holds the closed forms that the simulations are measured by.
 
@@ -51,8 +54,10 @@ from phy.channel import (
     rayleigh_iid,
     rayleigh_jakes,
 )
+from phy.diagnosis import diagnose, most_likely_cause
 from phy.errors import FrameError, HeaderError
 from phy.frame import FrameFormat, FrameHeader
+from phy.frame_report import FrameReport, complete_reports
 from phy.ldpc import LdpcCode, LdpcResult
 from phy.mcs import MCS_TABLE, ModulationCodingScheme, get_mcs, mcs_names
 from phy.message import (
@@ -65,12 +70,12 @@ from phy.message import (
 from phy.modulation import MODULATIONS, Modulation
 from phy.receiver import (
     Event,
-    FrameReport,
     Receiver,
     ReceiverConfig,
     ReceiverStatistics,
     failed_stage,
 )
+from phy.stream_report import StreamReport
 from phy.tapped_delay_line import TappedDelayLine
 from phy.theory import ber_awgn, ber_rayleigh
 from phy.transmitter import Transmitter, TransmitterConfig
@@ -102,6 +107,7 @@ __all__ = [
     "ReceiverConfig",
     "ReceiverImpairments",
     "ReceiverStatistics",
+    "StreamReport",
     "TappedDelayLine",
     "Transmitter",
     "TransmitterConfig",
@@ -111,9 +117,12 @@ __all__ = [
     "awgn",
     "ber_awgn",
     "ber_rayleigh",
+    "complete_reports",
+    "diagnose",
     "failed_stage",
     "get_mcs",
     "mcs_names",
+    "most_likely_cause",
     "plan_message",
     "rayleigh_block",
     "rayleigh_iid",

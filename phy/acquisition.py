@@ -19,6 +19,9 @@ from phy.pulse_shaping import Pulse
 from phy.synchronization import LARGEST_CLOCK_OFFSET, Synchronization, acquire
 from phy.waveform import ComplexArray
 
+CLEAR = 1.25
+"""Metric over the detector's threshold that noise hardly ever reaches, and a payload seldom."""
+_CLEAR_METRIC = 21.0  # of a closer look at such a detection, e^-21 per trial in noise
 _GUARD = 2  # symbols around a frame, for what the detector may err in time
 
 
@@ -87,6 +90,15 @@ class FrameAcquisition:
         """Takes in samples; gains are of no use here."""
         self._samples.append(samples)
 
+    @property
+    def near_miss(self) -> float:
+        """How close to the detector's threshold the stream came without a detection, 0 to 1."""
+        return self._detector.near_miss / self._detector.threshold
+
+    def samples(self, start: int, stop: int) -> ComplexArray:
+        """Those of the samples from `start` to `stop` that are in memory."""
+        return self._samples.clipped_view(start, stop)
+
     def scan(self, final: bool) -> list[Detection]:
         """New detections."""
         return self._detector.scan(self._samples, None, final)
@@ -112,8 +124,7 @@ class FrameAcquisition:
         filter, and the carrier offset may put it onto any carrier of OFDM.
         """
         first = max(detection.index - self._margin, self._samples.start)
-        stop = min(detection.index + self._span(symbols), self._samples.end)
-        samples = self._samples.view(first, stop)
+        samples = self.samples(first, detection.index + self._span(symbols))
         return _without_mean(samples), first
 
     def _acquire(self, detection: Detection) -> Synchronization | None:
@@ -121,7 +132,7 @@ class FrameAcquisition:
         samples, first = self._view(detection, self._preamble.size)
         guess = Synchronization(detection.start - first, detection.carrier)
         sync = acquire(samples, self._pulse, self._preamble, guess)
-        if sync.metric < self._least_metric:
+        if sync.metric < (_CLEAR_METRIC if detection.clarity > CLEAR else self._least_metric):
             return None
         return replace(sync, start=sync.start + first)
 

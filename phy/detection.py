@@ -54,12 +54,19 @@ class Detection:
         metric: J, the sum of both chirps' metrics.
         start: absolute place of the preamble's first symbol, in samples, to about half a sample.
         carrier: carrier offset in cycles per sample, to about 1 / (L M).
+        beyond: the offset, if the down-chirp lies where only an offset out of reach would put it;
+            `index`, `start` and `carrier` are then those of the best place within reach.
+        clarity: metric over the detector's threshold, 1 and more.
+        similarity: share of the preamble in the samples' energy, 0 to 1.
     """
 
     index: int
     metric: float
     start: float
     carrier: float
+    beyond: float | None = None
+    clarity: float = 1.0
+    similarity: float = 0.0
 
 
 class SampleBuffer:
@@ -87,6 +94,11 @@ class SampleBuffer:
         if not self.start <= start <= stop <= self.end:
             raise IndexError(f"samples {start}:{stop} of a buffer of {self.start}:{self.end}")
         return self._data[self._first + start - self.start : self._first + stop - self.start]
+
+    def clipped_view(self, start: int, stop: int) -> ComplexArray:
+        """Those of the samples start ... stop - 1 that are held; valid until `append`."""
+        first = min(max(start, self.start), self.end)
+        return self.view(first, min(max(stop, first), self.end))
 
     def discard(self, before: int) -> None:
         """Forget the samples with an index below `before`."""
@@ -280,6 +292,8 @@ class PreambleDetector:
         self._decided = 0  # every earlier start is decided
         self._first = 0  # the start that the metrics begin with
         self._metrics = np.empty((2, 0), dtype=np.float32)  # of the up- and of the down-chirp
+        self.near_miss = 0.0
+        """Largest J so far that stayed below the threshold."""
 
     @property
     def decided(self) -> int:
@@ -357,7 +371,9 @@ class PreambleDetector:
             _LEAST_SHARE * self.threshold,
         )
         first = self._decided - self._first
-        candidates = joint[first : stop - self._first] > self.threshold
+        metrics = joint[first : stop - self._first]
+        candidates = metrics > self.threshold
+        self.near_miss = max(self.near_miss, float(metrics.max(where=~candidates, initial=0)))
         found = []
         for place in first + np.flatnonzero(candidates):
             rivals = joint[max(place - self._rivals, 0) : place + self._rivals + 1]
@@ -375,11 +391,41 @@ class PreambleDetector:
         chirps = self._chirps
         up, down = self._metrics
         partner = _partner(down, place + chirps.separation, self._partner_reach)
-        # Relative to the up-chirp's place, so that rounding does not depend on the chunks.
-        t1, t2 = 0.0, float(partner - place)
+        # Whole samples and what is between them are kept apart: rounding must not depend on where
+        # in the stream the metrics begin.
+        d1 = d2 = 0.0
         if chirps.reach:
-            t1, t2 = t1 + _peak(up, place), t2 + _peak(down, partner)
-        start = self._first + place + chirps.lead + (t1 + t2 - chirps.separation) / 2
+            d1, d2 = _peak(up, place), _peak(down, partner)
+        whole = place + partner - chirps.separation
+        start = self._first + chirps.lead + whole // 2 + (whole % 2 + d1 + d2) / 2
         # nu L symbols are (t2 - t1 - L M) / 2 samples; L = separation / M.
-        carrier = (t2 - t1 - chirps.separation) / (2 * chirps.separation)
-        return Detection(round(start), metric, start, carrier / chirps.samples_per_symbol)
+        apart = partner - place - chirps.separation
+        carrier = (apart + (d2 - d1)) / (2 * chirps.separation)
+        return Detection(
+            round(start),
+            metric,
+            start,
+            carrier / chirps.samples_per_symbol,
+            self._beyond(place, partner) if chirps.reach else None,
+            metric / self.threshold,
+            metric / (2 * self._length),
+        )
+
+    def _beyond(self, up_place: int, down_place: int) -> float | None:
+        """Carrier offset out of reach, where one explains a chirp without a partner."""
+        separation = self._chirps.separation
+        ups, downs = self._metrics
+        # All of it has been computed before a start is decided, unless the stream ends here.
+        first = max(up_place - 3 * separation // 2, 0)
+        up = first + int(np.argmax(ups[first : up_place + 3 * separation // 2 + 1]))
+        first = max(up - separation, 0)
+        around = downs[first : up_place + 3 * separation + 1]
+        if not around.size:
+            return None
+        down = first + int(np.argmax(around))
+        apart = down - up - separation
+        here = min(ups[up_place], downs[down_place])
+        there = min(ups[up], downs[down])
+        if abs(apart) <= self._partner_reach or there < max(2 * here, self.threshold / 2):
+            return None
+        return apart / (2 * separation) / self._chirps.samples_per_symbol

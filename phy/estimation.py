@@ -78,6 +78,8 @@ class ChannelEstimate:
         signal_power: mean of |h|^2 over the known symbols.
         doppler: f_D of the Wiener filter in cycles per symbol; None without one.
         evm: root-mean-square error of the equalized known symbols relative to their amplitude.
+        errors: (K,) squared errors |y conj(x) - h|^2 at the known symbols, None where the estimate
+            runs through them. On the OFDM grid: at the lattice, (T P,), each scaled to N0.
     """
 
     gain: npt.NDArray[np.complex64]
@@ -86,6 +88,7 @@ class ChannelEstimate:
     signal_power: float
     doppler: float | None
     evm: float
+    errors: FloatArray | None = None
 
     @property
     def effective_noise_variance(self) -> npt.NDArray[np.float32]:
@@ -222,13 +225,15 @@ class ChannelEstimator:
         explained = model.power_at_wanted @ (model.singular**2 / denominator)
         error_at_nodes = (signal_power * np.maximum(1 - explained, 0)).astype(np.float32)
         gain_at_nodes = nodes.view(np.complex128)[:, 0].astype(np.complex64)
+        gain_at_known = self._nodes_to_known(gain_at_nodes)
         return ChannelEstimate(
             gain=self._nodes_to_wanted(gain_at_nodes),
             error_variance=self._nodes_to_wanted(error_at_nodes),
             noise_variance=noise_variance,
             signal_power=signal_power,
             doppler=self._dopplers[best],
-            evm=error_vector_magnitude(z, self._nodes_to_known(gain_at_nodes)),
+            evm=error_vector_magnitude(z, gain_at_known),
+            errors=squared_errors(z, gain_at_known),
         )
 
     def linear(self, least_squares: npt.NDArray[np.complex64]) -> ChannelEstimate:
@@ -322,7 +327,17 @@ def known_channel(
         signal_power=max(float(np.mean(np.abs(known_gain) ** 2)), np.finfo(np.float64).tiny),
         doppler=None,
         evm=error_vector_magnitude(z, known_gain),
+        errors=squared_errors(z, known_gain),
     )
+
+
+def squared_errors(
+    least_squares: npt.NDArray[np.complexfloating], gain: npt.NDArray[np.complexfloating]
+) -> FloatArray:
+    """|y - gain x|^2 of unit-modulus x, float64."""
+    error = (least_squares - gain).astype(np.complex128)
+    squares: FloatArray = error.real**2 + error.imag**2
+    return squares
 
 
 def error_vector_magnitude(
@@ -330,4 +345,4 @@ def error_vector_magnitude(
 ) -> float:
     """RMS of |y - gain x| over the RMS of |gain x|, for unit-modulus x."""
     reference = max(float(np.sum(np.abs(gain) ** 2)), np.finfo(np.float64).tiny)
-    return float(np.sqrt(np.sum(np.abs(least_squares - gain) ** 2) / reference))
+    return float(np.sqrt(np.sum(squared_errors(least_squares, gain)) / reference))

@@ -46,6 +46,11 @@ def bit_information(modulation: Modulation, es_n0_db: npt.ArrayLike) -> npt.NDAr
     return np.interp(np.asarray(es_n0_db, dtype=np.float64), _GRID_DB, _table(modulation))
 
 
+def snr_of_information(modulation: Modulation, information: float) -> float:
+    """The inverse of :func:`bit_information`, in dB, -30 to 45."""
+    return float(np.interp(information, _table(modulation), _GRID_DB))
+
+
 @lru_cache
 def _table(modulation: Modulation) -> npt.NDArray[np.float64]:
     """:func:`bit_information` on the grid."""

@@ -248,6 +248,7 @@ class BlockReceived:
         frames_expected: frames per block.
         iterations: mean LDPC iterations per code block.
         stage_failed: None, or where it was lost, of :data:`FAILURE_STAGES`.
+        frame_samples: absolute indices of the first samples of the frames received.
     """
 
     message_id: int
@@ -258,6 +259,7 @@ class BlockReceived:
     frames_expected: int
     iterations: float
     stage_failed: str | None
+    frame_samples: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -314,6 +316,7 @@ class _PartialMessage:
     first_sample: int
     end_sample: int = 0
     soft_bits: dict[int, dict[int, LlrArray]] = field(default_factory=dict)  # block, frame
+    samples: dict[int, list[int]] = field(default_factory=dict)  # block: where its frames began
     decoded: dict[int, bytes] = field(default_factory=dict)
     lost: dict[int, str] = field(default_factory=dict)  # block: stage
     iterations: list[float] = field(default_factory=list)
@@ -418,6 +421,7 @@ class MessageAssembler:
         message.error_power += estimate.evm**2
         block = message.soft_bits.setdefault(header.block_index, {})
         block[header.frame_index] = llr
+        message.samples.setdefault(header.block_index, []).append(span[0])
         self._soft_bits += llr.size
 
         for earlier in sorted(index for index in message.soft_bits if index < header.block_index):
@@ -473,6 +477,7 @@ class MessageAssembler:
             frames_expected=layout.frame_count,
             iterations=iterations,
             stage_failed=stage,
+            frame_samples=tuple(message.samples.pop(block_index)),
         )
 
     def _end_message(self, key: tuple[int, MessageLayout]) -> list[MessageEvent]:

@@ -55,6 +55,7 @@ from phy.estimation import (
     IntArray,
     error_vector_magnitude,
     jakes_basis,
+    squared_errors,
 )
 from phy.ofdm_grid import Numerology
 
@@ -242,6 +243,7 @@ class GridEstimator:
             signal_power=power,
             doppler=self.dopplers[by_time],
             evm=error_vector_magnitude(lattice, gain[:, self._comb]),
+            errors=self._lattice_errors(lattice, gain[:, self._comb]),
         )
 
     def linear(self, least_squares: ComplexArray, wanted: IntArray) -> ChannelEstimate:
@@ -267,6 +269,13 @@ class GridEstimator:
             # A line through the pilots leaves no error at them to measure.
             evm=float(np.sqrt(noise_variance / power)),
         )
+
+    def _lattice_errors(
+        self, lattice: npt.NDArray[np.complex128], gain: ComplexArray
+    ) -> FloatArray:
+        """(T P,) squared errors of the lattice, each of mean N0."""
+        errors = squared_errors(lattice, gain) * self.row_weight[:, None]
+        return errors.reshape(-1)
 
 
 def _energy(values: npt.NDArray[np.complexfloating]) -> float:

@@ -11,23 +11,27 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from phy.acquisition import CLEAR
 from phy.detection import Detection
 from phy.errors import HeaderError
 from phy.frame import HEADER_MODULATION, FrameHeader, decode_header
+from phy.frame_report import CUT, OUT_OF_REACH, FrameReport, gain_fading
+from phy.llr_statistics import LlrStatistics
 from phy.message import BlockReceived, MessageAssembler, MessageLayout, MessageReceived
 from phy.modulation import DemapMethod
+from phy.sample_statistics import SampleStatistics
+from phy.stream_report import StreamMeter, StreamReport
 from phy.symbol_spaced import SymbolSpaced
 from phy.waveform import ChannelKnowledge, ComplexArray, DemodulatorConfig, Reception, Waveform
 
 _SLICE = 2**16  # samples taken in at a time, which bounds the buffers for chunks of any size
 _LARGEST = 1e15  # amplitude whose powers are still far from the ends of float32
-_CUT = "cut by the end of the stream"
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,8 @@ class ReceiverConfig:
         timeout_samples: silence after which an incomplete message is given up.
         max_soft_bits: LLRs that may wait for the rest of their block.
         max_messages: messages that may be on their way at the same time.
+        full_scale: amplitude of I or Q at which the converter clips; with it levels are reported
+            relative to it and clipping is counted exactly.
     """
 
     waveform: Waveform = field(default_factory=SymbolSpaced)
@@ -63,44 +69,7 @@ class ReceiverConfig:
     timeout_samples: int = 2**20
     max_soft_bits: int = 2**24
     max_messages: int = 8
-
-
-@dataclass(frozen=True)
-class FrameReport:
-    """What became of one detected frame.
-
-    Attributes:
-        sample_index: absolute index of the preamble's first sample.
-        detection_metric: J of :mod:`phy.detection`, both chirps' normalized correlation.
-        header: the decoded header, or None.
-        payload_used: the payload's soft bits went to their block.
-        stage_failed: None, or "header".
-        failure: the reason in words, or None.
-        snr_db: estimated Es/N0 over the frame (over preamble and header if the header failed), dB.
-        evm_db: error vector magnitude of the known symbols after equalization, dB.
-        noise_variance: estimate of N0.
-        doppler_hz: the Doppler shift chosen for interpolation; None without a Wiener filter.
-        cfo_hz: carrier offset; None where the waveform knows none.
-        clock_ppm: offset of the sender's symbol clock, positive where it is slow; None likewise.
-    """
-
-    sample_index: int
-    detection_metric: float
-    header: FrameHeader | None
-    payload_used: bool
-    stage_failed: str | None
-    failure: str | None
-    snr_db: float
-    evm_db: float
-    noise_variance: float
-    doppler_hz: float | None
-    cfo_hz: float | None = None
-    clock_ppm: float | None = None
-
-    @property
-    def header_ok(self) -> bool:
-        """The header's CRC and its fields are right."""
-        return self.header is not None
+    full_scale: float | None = None
 
 
 @dataclass
@@ -110,8 +79,10 @@ class ReceiverStatistics:
     Attributes:
         samples: samples taken in.
         invalid_samples: of them NaN, infinite or above 1e15, replaced by 0.
-        false_alarms: detections in which a closer look found no preamble.
-        frames_detected: preambles found outside of received frames.
+        false_alarms: detections outside of frames in which a closer look found no preamble.
+        out_of_reach: preambles whose carrier offset is beyond the search range.
+        frames_detected: preambles found.
+        frames_overlapping: of them those that begin inside of an earlier frame.
         header_failures: of them without a readable header.
         frames_cut: with a good header, but cut by the end of the stream.
         frames_received: whose soft bits were used.
@@ -126,7 +97,9 @@ class ReceiverStatistics:
     samples: int = 0
     invalid_samples: int = 0
     false_alarms: int = 0
+    out_of_reach: int = 0
     frames_detected: int = 0
+    frames_overlapping: int = 0
     header_failures: int = 0
     frames_cut: int = 0
     frames_received: int = 0
@@ -157,7 +130,8 @@ def failed_stage(events: Iterable[Event]) -> str | None:
         return None
     if messages:
         return messages[0].stage_failed
-    return "header" if any(isinstance(event, FrameReport) for event in reports) else "detection"
+    seen = any(isinstance(event, FrameReport) and event.detected for event in reports)
+    return "header" if seen else "detection"
 
 
 class Receiver:
@@ -181,6 +155,7 @@ class Receiver:
             if value not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
         self.statistics = ReceiverStatistics()
+        self._ended: tuple[StreamMeter, float] | None = None  # with the detector's near miss
         self._start_stream()
 
     def _start_stream(self) -> None:
@@ -201,12 +176,21 @@ class Receiver:
         )
         self._detections: deque[Detection] = deque()
         self._header: FrameHeader | None = None  # of the first detection, once decoded
-        self._frame_end = 0  # detections before it lie inside a received frame
+        self._frame_end = 0  # the end of the earlier frames that reach furthest
+        self._meter = StreamMeter(config.full_scale)
 
     @property
     def samples_held(self) -> int:
         """Samples in memory: those of frames not yet complete, and of the detector's window."""
         return self._demodulator.held
+
+    @property
+    def stream_report(self) -> StreamReport:
+        """The samples so far, or, after :meth:`flush`, those of the stream that has ended."""
+        if self._ended is not None and self._demodulator.end == 0:
+            meter, near_miss = self._ended
+            return meter.report(near_miss)
+        return self._meter.report(self._demodulator.near_miss)
 
     def process(self, samples: npt.ArrayLike, gains: npt.ArrayLike | None = None) -> list[Event]:
         """Take in the next samples.
@@ -226,6 +210,7 @@ class Receiver:
         if bad.any():
             self.statistics.invalid_samples += int(bad.sum())
             received[bad] = 0
+            self._meter.invalid += int(bad.sum())
         self.statistics.samples += received.size
         known: ComplexArray | None = None
         if self.config.csi == "perfect":
@@ -235,6 +220,7 @@ class Receiver:
         events: list[Event] = []
         for start in range(0, received.size, _SLICE):
             part = slice(start, start + _SLICE)
+            self._meter.process(received[part])
             self._demodulator.append(received[part], None if known is None else known[part])
             events += self._advance(final=False)
         return events
@@ -247,6 +233,7 @@ class Receiver:
         """
         events = self._advance(final=True)
         events += self._count(self._assembler.flush())
+        self._ended = self._meter, self._demodulator.near_miss
         self._start_stream()
         return events
 
@@ -256,12 +243,14 @@ class Receiver:
         events: list[Event] = []
         while self._detections:
             detection = self._detections[0]
-            if detection.index >= self._frame_end:
-                events += self._count(self._assembler.expire(detection.index))
-                frame_events = self._receive_frame(detection, final)
-                if frame_events is None:
-                    break  # more samples are needed
-                events += frame_events
+            if detection.index < self._frame_end and detection.clarity < CLEAR:
+                self._detections.popleft()
+                continue
+            events += self._count(self._assembler.expire(detection.index))
+            frame_events = self._receive_frame(detection, final)
+            if frame_events is None:
+                break  # more samples are needed
+            events += frame_events
             self._detections.popleft()
         # Nothing before this sample is open any more, so silence up to here is real.
         now = self._detections[0].index if self._detections else self._demodulator.decided
@@ -270,19 +259,26 @@ class Receiver:
         return events
 
     def _receive_frame(self, detection: Detection, final: bool) -> list[Event] | None:
-        """All stages of one frame; None if it is not yet there completely."""
+        """All stages of one frame; None if it is not yet there completely.
+
+        A clear detection inside of an earlier frame is looked at like any other: that frame may
+        have been cut off, or lie below a stronger one, and what its header says of its length
+        cannot be relied on. Of the others many are chance: a payload fills the preamble's band, so
+        that its metric is above that of noise.
+        """
         front = self._demodulator
         if self._header is None:
             if front.end < front.header_end(detection):
-                return [self._header_failure(detection, _CUT, None)] if final else None
+                return [self._header_failure(detection, CUT, None)] if final else None
             reception = front.header(detection)
             if reception is None:
-                self.statistics.false_alarms += 1
-                return []
+                return self._no_preamble(detection)
             try:
                 header = self._decode_header(reception)
                 MessageLayout.from_header(header)
             except HeaderError as error:
+                if detection.beyond is not None:
+                    return self._no_preamble(detection)
                 return [self._header_failure(detection, str(error), reception)]
             self._header = header
 
@@ -291,10 +287,16 @@ class Receiver:
         if front.end < end and not final:
             return None
         self._header = None
-        self.statistics.frames_detected += 1
+        self._count_frame(detection)
+        waveform = self.config.waveform
+        # The next frame may begin where this one's symbols end; the detector errs by a symbol.
+        symbols = waveform.frame_symbols(header.data_symbols) - 2
+        last = detection.index + waveform.samples_per_symbol * symbols
+        self._frame_end = max(self._frame_end, last)
         if front.end < end:
             self.statistics.frames_cut += 1
-            return [self._report(detection, header, False, _CUT, front.header(detection))]
+            report = self._report(detection, min(last, front.end), front.header(detection), CUT)
+            return [replace(report, header=header, stage_failed=None)]
 
         layout = MessageLayout.from_header(header)
         reception = front.payload(detection, header)
@@ -304,14 +306,22 @@ class Receiver:
             reception.channel.gain,
             self.config.demapper,
         )
-        # The next frame may begin where this one's symbols end; the detector errs by a symbol.
-        waveform = self.config.waveform
-        symbols = waveform.frame_symbols(header.data_symbols) - 2
-        self._frame_end = detection.index + waveform.samples_per_symbol * symbols
         self.statistics.frames_received += 1
         span = (detection.index, end)
         decided = self._assembler.add_frame(header, layout, llr, reception.channel, span)
-        return [self._report(detection, header, True, None, reception), *self._count(decided)]
+        faded, effective_snr_db = gain_fading(
+            layout.mcs.modulation, reception.channel.gain, reception.channel.noise_variance
+        )
+        report = replace(
+            self._report(detection, last, reception, None),
+            header=header,
+            payload_used=True,
+            stage_failed=None,
+            faded=faded,
+            effective_snr_db=effective_snr_db,
+            llr=LlrStatistics.of(llr),
+        )
+        return [report, *self._count(decided)]
 
     @staticmethod
     def _decode_header(reception: Reception) -> FrameHeader:
@@ -323,40 +333,68 @@ class Receiver:
             )
         )
 
+    def _no_preamble(self, detection: Detection) -> list[Event]:
+        """A closer look found nothing within reach."""
+        if detection.beyond is None:
+            # Inside of a frame it is one of its payload's chances.
+            self.statistics.false_alarms += detection.index >= self._frame_end
+            return []
+        self.statistics.out_of_reach += 1
+        report = self._report(detection, detection.index, None, OUT_OF_REACH)
+        carrier = detection.beyond * self._sample_rate
+        return [replace(report, stage_failed="detection", cfo_hz=carrier)]
+
     def _header_failure(
         self, detection: Detection, reason: str, reception: Reception | None
     ) -> FrameReport:
-        self.statistics.frames_detected += 1
+        self._count_frame(detection)
         self.statistics.header_failures += 1
         self._assembler.header_failed()
-        return self._report(detection, None, False, reason, reception)
+        end = self._demodulator.header_end(detection)
+        return self._report(detection, end, reception, reason)
+
+    def _count_frame(self, detection: Detection) -> None:
+        self.statistics.frames_detected += 1
+        self.statistics.frames_overlapping += detection.index < self._frame_end
+
+    @property
+    def _sample_rate(self) -> float:
+        return self.config.symbol_rate_hz * self.config.waveform.samples_per_symbol
 
     def _report(
-        self,
-        detection: Detection,
-        header: FrameHeader | None,
-        payload_used: bool,
-        failure: str | None,
-        reception: Reception | None,
+        self, detection: Detection, end: int, reception: Reception | None, failure: str | None
     ) -> FrameReport:
-        channel = None if reception is None else reception.channel
-        doppler = None if channel is None else channel.doppler
-        sample_rate = self.config.symbol_rate_hz * self.config.waveform.samples_per_symbol
-        carrier = None if reception is None else reception.carrier
-        clock = None if reception is None else reception.clock
-        return FrameReport(
+        """What is known of any detected frame; its header is still to be filled in."""
+        front, config = self._demodulator, self.config
+        samples = front.samples(detection.index, max(end, front.header_end(detection)))
+        common = FrameReport(
             sample_index=detection.index,
+            end_sample=end,
             detection_metric=detection.metric,
-            header=header,
-            payload_used=payload_used,
-            stage_failed="header" if header is None else None,
+            header=None,
+            payload_used=False,
+            stage_failed="header",
             failure=failure,
-            snr_db=np.nan if channel is None else channel.snr_db,
-            evm_db=np.nan if channel is None else float(20 * np.log10(channel.evm)),
-            noise_variance=np.nan if channel is None else channel.noise_variance,
-            doppler_hz=None if doppler is None else doppler * self.config.symbol_rate_hz,
-            cfo_hz=None if carrier is None else carrier * sample_rate,
-            clock_ppm=None if clock is None else 1e6 * clock,
+            snr_db=np.nan,
+            evm_db=np.nan,
+            noise_variance=np.nan,
+            doppler_hz=None,
+            preamble_snr_db=_snr_db(detection.similarity, config.waveform.samples_per_symbol),
+            samples=SampleStatistics.of(samples, config.full_scale) if samples.size else None,
+        )
+        if reception is None:
+            return common
+        channel, spread = reception.channel, reception.delay_spread
+        return replace(
+            common,
+            snr_db=channel.snr_db,
+            evm_db=float(20 * np.log10(channel.evm)),
+            noise_variance=channel.noise_variance,
+            doppler_hz=_times(channel.doppler, config.symbol_rate_hz),
+            cfo_hz=_times(reception.carrier, self._sample_rate),
+            clock_ppm=_times(reception.clock, 1e6),
+            delay_spread_s=_times(spread, 1 / config.symbol_rate_hz),
+            burst=reception.burst,
         )
 
     def _count(self, decided: list[BlockReceived | MessageReceived]) -> list[Event]:
@@ -373,3 +411,13 @@ class Receiver:
         totals.messages_evicted += self._assembler.evicted_messages
         self._assembler.evicted_blocks = self._assembler.evicted_messages = 0
         return list(decided)
+
+
+def _snr_db(similarity: float, samples_per_symbol: int) -> float:
+    """Es/N0 from the share of the signal in the energy of samples with white noise."""
+    ratio = similarity / max(1 - similarity, 1e-6)
+    return float(10 * np.log10(max(samples_per_symbol * ratio, 1e-30)))
+
+
+def _times(value: float | None, factor: float) -> float | None:
+    return None if value is None else value * factor

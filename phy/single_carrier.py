@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from phy.acquisition import FrameAcquisition, shaped_chirps
 from phy.detection import Chirps, Detection
+from phy.error_profile import find_burst
 from phy.frame import FrameFormat, FrameHeader, build_frame, header_template, payload_template
 from phy.pulse_shaping import Pulse, PulseShaper
 from phy.section_estimation import section_estimator
@@ -150,7 +151,10 @@ class SingleCarrierDemodulator(FrameAcquisition):
         gain = first_look.channel.gain
         expected = gain * header.mcs.modulation.decide(first_look.symbols / gain)
         sync = timing_correction(base, sync, geometry.payload_data, expected)
-        return self._section(base, sync, *section)
+        reception = self._section(base, sync, *section)
+        errors = reception.channel.errors
+        burst = None if errors is None else find_burst(known, errors, geometry.length)
+        return replace(reception, burst=burst)
 
     def _section(
         self,

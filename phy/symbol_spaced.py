@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from phy.detection import Chirps, Detection, PreambleDetector, SampleBuffer
+from phy.error_profile import find_burst
 from phy.estimation import ChannelEstimate, known_channel
 from phy.frame import FrameFormat, FrameHeader, build_frame, header_template, payload_template
 from phy.preamble import down_chirp, up_chirp
@@ -100,6 +101,15 @@ class SymbolSpacedDemodulator:
         if self._gains is not None and gains is not None:
             self._gains.append(gains)
 
+    @property
+    def near_miss(self) -> float:
+        """How close to the detector's threshold the stream came without a detection, 0 to 1."""
+        return self._detector.near_miss / self._detector.threshold
+
+    def samples(self, start: int, stop: int) -> ComplexArray:
+        """Those of the samples from `start` to `stop` that are in memory."""
+        return self._samples.clipped_view(start, stop)
+
     def scan(self, final: bool) -> list[Detection]:
         """New detections."""
         return self._detector.scan(self._samples, self._gains, final)
@@ -155,7 +165,10 @@ class SymbolSpacedDemodulator:
             channel = known_channel(least_squares, gains[known], gains[wanted])
         else:
             channel = self._estimate(least_squares, data_symbols)
-        return Reception(section[wanted], channel)
+        burst = None
+        if data_symbols is not None and channel.errors is not None:
+            burst = find_burst(known, channel.errors, stop - start)
+        return Reception(section[wanted], channel, burst=burst)
 
     def _estimate(self, least_squares: ComplexArray, data_symbols: int | None) -> ChannelEstimate:
         estimator = section_estimator(self._format, data_symbols, self._dopplers)

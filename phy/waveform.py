@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from phy.detection import Detection
+from phy.error_profile import ErrorBurst
 from phy.estimation import ChannelEstimate
 from phy.frame import FrameHeader
 
@@ -78,12 +79,16 @@ class Reception:
         channel: estimate of the channel at these symbols.
         carrier: carrier offset in cycles per sample, None where none is measured.
         clock: relative clock offset, None where none is measured.
+        delay_spread: root-mean-square delay spread in symbols, None where none is measured.
+        burst: stretch of the frame in which the known symbols fit worse than elsewhere.
     """
 
     symbols: ComplexArray
     channel: ChannelEstimate
     carrier: float | None = None
     clock: float | None = None
+    delay_spread: float | None = None
+    burst: ErrorBurst | None = None
 
 
 class Modulator(Protocol):
@@ -117,6 +122,13 @@ class Demodulator(Protocol):
 
     def append(self, samples: ComplexArray, gains: ComplexArray | None) -> None:
         """Takes in samples, and the channel's gains where they are known."""
+
+    @property
+    def near_miss(self) -> float:
+        """How close to the detector's threshold the stream came without a detection, 0 to 1."""
+
+    def samples(self, start: int, stop: int) -> ComplexArray:
+        """Those of the samples from `start` to `stop` that are in memory; valid until `append`."""
 
     def scan(self, final: bool) -> list[Detection]:
         """New detections, in ascending order; `final`: nothing more will come."""

@@ -28,13 +28,17 @@ _LINES = (
 
 
 def report_lines(report: Mapping[str, Any]) -> list[str]:
-    """One aligned line per figure; figures that do not apply (None) are left out."""
+    """One aligned line per figure, and one per cause of lost frames.
+
+    Figures that do not apply (None) are left out.
+    """
     width = max(len(label) for label, *_ in _LINES)
-    return [
+    figures = [
         f"{label:{width}}  {_text(report[key], form)} {unit}".rstrip()
         for label, key, form, unit in _LINES
         if report[key] is not None
     ]
+    return figures + [f"{'Diagnosis':{width}}  {cause}" for cause in report["diagnosis"]]
 
 
 def write_results(report: LinkReport, folder: Path, stem: str) -> None:

@@ -441,6 +441,11 @@ def test_link_over_a_synchronized_waveform(
     assert outcome.status == 0
     assert outcome.json["exact"] is True
     assert outcome.json["snr_estimated_db"] == pytest.approx(6, abs=0.7)
+    assert outcome.json["diagnosis"] == []
+    assert all(
+        frame["detected"] and frame["header_ok"] and frame["payload_ok"]
+        for frame in outcome.json["frames"]
+    )
 
 
 def test_link_that_fails_leaves_no_image(
@@ -452,6 +457,7 @@ def test_link_that_fails_leaves_no_image(
     outcome = sscc(*arguments, "--snr", -20)
     assert outcome.status == 1
     assert "Failed stage" in outcome.stdout
+    assert "no preamble; noise or other signals at 20." in outcome.stdout.splitlines()[-1]
     assert [f.name for f in out.iterdir()] == ["gray-link.png"]
 
 
@@ -676,9 +682,11 @@ def test_link_report_leaves_out_what_does_not_apply() -> None:
         "evm_db": 4.0,
         "stage_failed": "ldpc",
         "mcs": "qpsk-1/2",
+        "diagnosis": ["2 frames lost (payload): noise"],
     }
     lines = report_lines(report)
     assert lines[0].split() == ["Pixels", "exact", "NO"]
     assert lines[1].split() == ["Failed", "stage", "ldpc"]
     assert not any("PSNR" in line for line in lines)
     assert any("1,234,567" in line for line in lines)
+    assert lines[-1].split(maxsplit=1) == ["Diagnosis", "2 frames lost (payload): noise"]
