@@ -12,15 +12,24 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from phy.acquisition import FrameAcquisition, shaped_chirps
 from phy.detection import Chirps, Detection
-from phy.frame import FrameFormat, FrameHeader, build_frame, header_template, payload_template
+from phy.dispersion import Section, equalized, is_dispersive
+from phy.frame import (
+    HEADER_MODULATION,
+    FrameFormat,
+    FrameHeader,
+    build_frame,
+    header_template,
+    payload_template,
+)
 from phy.pulse_shaping import Pulse, PulseShaper
 from phy.section_estimation import section_estimator
 from phy.synchronization import Baseband, Synchronization, refine, timing_correction
 from phy.waveform import ComplexArray, DemodulatorConfig, Reception
+
+_HEADER_SNR_DB = 3.0  # above it, interference counted as noise, the header needs no equalizer
 
 
 @dataclass(frozen=True)
@@ -126,14 +135,21 @@ class SingleCarrierDemodulator(FrameAcquisition):
         self._sync = detection.index, sync
         samples, first = self._view(detection, self._format.header_end)
         geometry = self._format.geometry(1)
-        return self._section(
-            Baseband.of(samples, sync.carrier, self._pulse),
-            replace(sync, start=sync.start - first),
-            None,
+        section = Section(
+            self._format.header_end,
             geometry.header_known,
             header_template(self._format),
             geometry.header_data,
+            HEADER_MODULATION,
         )
+        base = Baseband.of(samples, sync.carrier, self._pulse)
+        sync = replace(sync, start=sync.start - first)
+        symbols = base.symbols(sync, np.arange(section.length))
+        flat = self._flat(symbols, section, None, sync)
+        # Its low rate lets the header through much interference.
+        if flat.channel.snr_db > _HEADER_SNR_DB:
+            return flat
+        return self._over_multipath(base, symbols, section, flat, sync)
 
     def payload(self, detection: Detection, header: FrameHeader) -> Reception:
         """The payload's symbols, synchronized by all that is known of the frame."""
@@ -145,26 +161,48 @@ class SingleCarrierDemodulator(FrameAcquisition):
         known, symbols = geometry.payload_known, payload_template(self._format, header)
         base = Baseband.of(samples, coarse.carrier, self._pulse)
         sync = refine(base, known, symbols, replace(coarse, start=coarse.start - first))
-        section = header.data_symbols, known, symbols, geometry.payload_data
-        first_look = self._section(base, sync, *section)
+        section = Section(
+            geometry.length, known, symbols, geometry.payload_data, header.mcs.modulation
+        )
+        places = np.arange(section.length)
+        first_look = self._flat(base.symbols(sync, places), section, header.data_symbols, sync)
         gain = first_look.channel.gain
-        expected = gain * header.mcs.modulation.decide(first_look.symbols / gain)
-        sync = timing_correction(base, sync, geometry.payload_data, expected)
-        return self._section(base, sync, *section)
+        expected = gain * section.modulation.decide(first_look.symbols / gain)
+        sync = timing_correction(base, sync, section.wanted, expected)
+        received = base.symbols(sync, places)
+        flat = self._flat(received, section, header.data_symbols, sync)
+        return self._over_multipath(base, received, section, flat, sync)
 
-    def _section(
+    def _flat(
         self,
-        base: Baseband,
-        sync: Synchronization,
+        received: ComplexArray,
+        section: Section,
         data_symbols: int | None,
-        known: npt.NDArray[np.int64],
-        values: ComplexArray,
-        wanted: npt.NDArray[np.int64],
+        sync: Synchronization,
     ) -> Reception:
-        """Symbols and channel at the `wanted` places, from the `known` ones."""
-        places = np.arange(int(max(known[-1], wanted[-1])) + 1)
-        symbols = base.symbols(sync, places)
-        least_squares = symbols[known] * np.conj(values)
+        """Symbols and channel at the wanted places, from the known ones."""
+        least_squares = received[section.known] * np.conj(section.values)
         estimator = section_estimator(self._format, data_symbols, self._dopplers)
         estimate = estimator.linear if self._csi == "least_squares" else estimator.wiener
-        return Reception(symbols[wanted], estimate(least_squares), sync.carrier, sync.clock)
+        channel = estimate(least_squares)
+        return Reception(received[section.wanted], channel, sync.carrier, sync.clock)
+
+    def _over_multipath(
+        self,
+        base: Baseband,
+        received: ComplexArray,
+        section: Section,
+        flat: Reception,
+        sync: Synchronization,
+    ) -> Reception:
+        """The reception as in a flat channel, or an equalized one where it is not flat."""
+        if self._csi != "wiener":  # the baseline is not to know of multipath
+            return flat
+        gain, modulation = flat.channel.gain, section.modulation
+        if modulation.bits_per_symbol > 2:  # nearly all decisions are right, or nearly right
+            data = modulation.decide(flat.symbols / gain)
+        else:
+            data = modulation.expect(flat.symbols, flat.channel.effective_noise_variance, gain)
+        if not is_dispersive(received, section.symbols(data)):
+            return replace(flat, delay_spread=0.0)
+        return equalized(base, sync, section, flat.channel.noise_variance, self._dopplers)

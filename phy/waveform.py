@@ -78,12 +78,15 @@ class Reception:
         channel: estimate of the channel at these symbols.
         carrier: carrier offset in cycles per sample, None where none is measured.
         clock: relative clock offset, None where none is measured.
+        delay_spread: root-mean-square delay spread in channel symbols, 0 where it is too small to
+            show; None where none is measured.
     """
 
     symbols: ComplexArray
     channel: ChannelEstimate
     carrier: float | None = None
     clock: float | None = None
+    delay_spread: float | None = None
 
 
 class Modulator(Protocol):
