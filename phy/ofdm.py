@@ -22,7 +22,7 @@ from phy.acquisition import FrameAcquisition
 from phy.detection import Detection
 from phy.estimation import ChannelEstimate
 from phy.frame import FrameHeader
-from phy.ofdm_estimation import GridEstimator, grid_estimator
+from phy.ofdm_estimation import GridEstimator, delay_spread, grid_estimator
 from phy.ofdm_grid import (
     Numerology,
     demodulate,
@@ -214,6 +214,9 @@ class OfdmDemodulator(FrameAcquisition):
         """Values and channel at some places of the grid."""
         estimate = estimator.linear if self._csi == "least_squares" else estimator.wiener
         channel: ChannelEstimate = estimate(rows * np.conj(sent), places)
+        spread = None
         if channel.doppler is not None:
             channel = replace(channel, doppler=channel.doppler / self._numerology.row_symbols)
-        return Reception(rows.reshape(-1)[places], channel, sync.carrier, sync.clock)
+            spread = delay_spread(self._numerology, places, channel.gain)
+            spread /= self._waveform.samples_per_symbol
+        return Reception(rows.reshape(-1)[places], channel, sync.carrier, sync.clock, spread)

@@ -25,7 +25,7 @@ from phy.pulse_shaping import Pulse, root_raised_cosine
 from phy.receiver import Receiver, ReceiverConfig
 from phy.single_carrier import SingleCarrier
 from phy.synchronization import Baseband, Synchronization
-from phy.tapped_delay_line import TappedDelayLine
+from phy.tapped_delay_line import FadingFilter, TappedDelayLine
 from phy.transmitter import Transmitter, TransmitterConfig
 from phy.waveform import DemodulatorConfig
 
@@ -241,7 +241,7 @@ def through(samples, seed, es_n0_db, fading, cfo=0.4, clock_ppm=20.0):
         ),
     )
     chain = path.block(2e6, seed)
-    return np.concatenate([chain.process(np.pad(samples, 2000)), chain.flush()])
+    return np.concatenate([chain.process(np.pad(samples, 2000)), chain.flush()]), chain
 
 
 def send(message, **config):
@@ -265,38 +265,48 @@ def arrived(events):
 def test_messages_over_multipath(profile, delay_spread_s, doppler_hz):
     """QPSK 1/2 over 4 frames at a mean Es/N0 of 15 dB."""
     fading = TappedDelayLine(profile, delay_spread_s, doppler_hz)
-    samples = through(send(MESSAGE, depth=4), 3, 15.0, fading)
+    samples, _ = through(send(MESSAGE, depth=4), 3, 15.0, fading)
     assert arrived(receive(samples)) == [MESSAGE]
 
 
 def test_dense_constellation_needs_the_equalizer():
     """64-QAM 2/3 at 25 dB over TDL-C of 300 ns, which leaves a flat receiver below 10 dB."""
     fading = TappedDelayLine("TDL-C", 300e-9, 20)
-    samples = through(send(MESSAGE, mcs="64qam-2/3", depth=2), 4, 25.0, fading)
+    samples, _ = through(send(MESSAGE, mcs="64qam-2/3", depth=2), 4, 25.0, fading)
     assert arrived(receive(samples)) == [MESSAGE]
     assert arrived(receive(samples, csi="least_squares")) == [None]
 
 
 def test_soft_bits_mean_what_they_say():
-    """No more wrong bits than the LLRs claim, and not many fewer; the mutual information too."""
+    """No more wrong bits than the LLRs claim, and not many fewer; the mutual information too.
+
+    The delay spread is that of the channel drawn.
+    """
     header = FrameHeader(3, 1, 100, 0, 1, 0, 1, 4000)
     modulation = header.mcs.modulation
     config = DemodulatorConfig(1e6, "wiener", (0, 10, 25, 50, 100, 200, 400, 800), 1e-9)
     wrong, expected, told, claimed, bits_sent = 0, 0.0, 0.0, 0.0, 0
+    spreads, found = [], []
     for seed in range(5):
         rng = np.random.default_rng([7, seed])
         bits = rng.integers(0, 2, 4000 * modulation.bits_per_symbol).astype(np.uint8)
         modulator = WAVEFORM.modulator()
         burst = np.concatenate([modulator.frame(header, modulation.map(bits)), modulator.flush()])
         fading = TappedDelayLine("TDL-C", 1e-6, 50)
-        samples = through(burst, 20 + seed, 6.0, fading, cfo=0.0, clock_ppm=0.0)
+        samples, chain = through(burst, 20 + seed, 6.0, fading, cfo=0.0, clock_ppm=0.0)
         demodulator = WAVEFORM.demodulator(config)
         demodulator.append(samples.astype(np.complex64), None)
         start = 2000 + WAVEFORM.pulse.reach
         detection = Detection(start, 100.0, float(start), 0.0)
         assert demodulator.header(detection) is not None
         reception = demodulator.payload(detection, header)
-        assert reception.delay_spread > 0.2
+        (filter_,) = chain.stages(FadingFilter)
+        hertz = np.linspace(-0.45e6, 0.45e6, 901)
+        response = filter_.frequency_response(np.arange(start, start + 10_000, 500), hertz)
+        slope = np.gradient(response, hertz * 1e-6, axis=1) / (-2j * np.pi)
+        mean = np.vdot(response, slope).real / np.vdot(response, response).real
+        spreads.append(np.linalg.norm(slope - mean * response) / np.linalg.norm(response))
+        found.append(reception.delay_spread)
         channel = reception.channel
         llr = modulation.demap(reception.symbols, channel.effective_noise_variance, channel.gain)
         llr = llr.astype(float)
@@ -309,12 +319,15 @@ def test_soft_bits_mean_what_they_say():
     assert 0.02 < wrong / bits_sent < 0.25
     assert 0.75 * expected < wrong < 1.08 * expected
     assert told / bits_sent == pytest.approx(claimed / bits_sent, abs=0.03)
+    # At 6 dB the Wiener filter leaves the weakest echoes out.
+    assert found == pytest.approx(spreads, rel=0.3)
 
 
 @given(st.lists(st.integers(0, 30_000), max_size=10))
 @settings(max_examples=3, deadline=None)
 def test_events_do_not_depend_on_chunks(cuts):
-    stream = through(send(MESSAGE[:500], depth=1), 8, 15.0, TappedDelayLine("TDL-C", 1e-6, 50))
+    fading = TappedDelayLine("TDL-C", 1e-6, 50)
+    stream, _ = through(send(MESSAGE[:500], depth=1), 8, 15.0, fading)
     whole = receive(stream)
     receiver = Receiver(ReceiverConfig(waveform=WAVEFORM))
     parts = np.split(stream, sorted(min(cut, stream.size) for cut in cuts))
