@@ -136,6 +136,7 @@ class MmseEqualizer:
         denominator = energy + noise[:, None]
         symbols = ifft(combined / denominator, axis=-1)[:, GUARD : GUARD + BLOCK]
         bias: FloatArray = (energy / denominator).mean(axis=-1, dtype=np.float64)
+        bias = np.maximum(bias, np.finfo(np.float32).tiny)  # no channel, no symbol
         return Equalized(np.ascontiguousarray(symbols, dtype=np.complex64), bias)
 
 

@@ -65,6 +65,7 @@ _LEAST_POWER = 0.1  # of a delay, over the noise of its measurement
 _AROUND = 32  # symbols on either side of a block that show the interference in it
 _LEAST_CERTAIN = 0.5  # share of a block's symbols
 _FREQUENCIES = 64  # at which the delay spread is measured
+_ROUNDING = 1e-9  # of the power received: below it, a residual is rounding errors
 _TINY = float(np.finfo(np.float32).tiny)
 
 
@@ -176,8 +177,9 @@ class PathEstimator:
         size = BLOCK * known_blocks
         trace = float(weight[:known_blocks] @ smooth.error_variance[:known_blocks])
         freedom = max(size - trace / paths.noise_variance, 0.1 * size)
-        noise = max(float(np.vdot(residual, residual).real) / 2 / freedom, _TINY)
-        return replace(smooth, noise_variance=noise)
+        floor = _ROUNDING * float(np.vdot(received, received).real) / received.size + _TINY
+        noise = float(np.vdot(residual, residual).real) / 2 / freedom
+        return replace(smooth, noise_variance=max(noise, floor))
 
     def _residual(
         self, received: ComplexArray, symbols: ComplexArray, gains: npt.NDArray[np.complex128]

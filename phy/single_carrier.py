@@ -5,6 +5,8 @@ offset roughly, the preamble gives them well enough for the header, and with the
 known symbols of the frame give carrier, clock and start once more. Only then are the symbols taken,
 each at its own instant, so that there is no loop that could wander off, and nothing is carried over
 from one frame to the next: a frame is received in the same way wherever it stands.
+
+Where the symbols so taken show multipath, header and payload are equalized (:mod:`phy.dispersion`).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ is the same for every waveform:
 - :class:`phy.symbol_spaced.SymbolSpaced`: one sample per symbol, ideal timing; for simulations of
   coding and fading, with channel gains known if wished.
 - :class:`phy.single_carrier.SingleCarrier`: root-raised-cosine pulses, synchronized from the
-  preamble, header and pilots.
+  preamble, header and pilots, and equalized where there is multipath.
 - :class:`phy.ofdm.Ofdm`: many carriers with a cyclic prefix, for channels with multipath.
 """
 

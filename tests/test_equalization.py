@@ -323,6 +323,18 @@ def test_soft_bits_mean_what_they_say():
     assert found == pytest.approx(spreads, rel=0.3)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+def test_no_noise_at_any_level(scale):
+    """Over multipath without noise, half of a frame replaced by silence in a second one."""
+    sent = send(MESSAGE[:500], depth=1)
+    echo = 0.8j * np.pad(sent, (2003, 1997))
+    stream = scale * (np.pad(sent, 2000) + echo)
+    assert arrived(receive(stream)) == [MESSAGE[:500]]
+    stream[7000:9000] = 0
+    assert arrived(receive(stream)) in ([None], [MESSAGE[:500]])
+
+
 @given(st.lists(st.integers(0, 30_000), max_size=10))
 @settings(max_examples=3, deadline=None)
 def test_events_do_not_depend_on_chunks(cuts):
