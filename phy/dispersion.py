@@ -37,7 +37,7 @@ ComplexArray = npt.NDArray[np.complex64]
 _LAGS = 12  # L
 _STRETCH = 64  # symbols with the same gain
 _SEGMENT = 1024  # symbols over which the response is taken as constant by the test
-_LEAST_INTERFERENCE = 0.02  # over the noise: a loss of 0.1 dB
+_LEAST_INTERFERENCE = 0.015  # over the noise; it shows less where decisions are wrong
 _DEVIATIONS = 6  # standard deviations of T that chance is not to reach
 _ROUNDS = 12
 _LEAST_SINR = 1.0  # of symbols whose decisions tell of the channel
@@ -49,7 +49,7 @@ def is_dispersive(received: ComplexArray, symbols: ComplexArray) -> bool:
 
     Arguments:
         received: (n,) complex64 matched filter's output at the symbols' instants.
-        symbols: (n,) complex64 the symbols sent, known or decided; their means where unsure.
+        symbols: (n,) complex64 the symbols sent, known or decided, or means of unsure ones.
     """
     excess, energy, segments = _excess(received, symbols)
     by_chance = _DEVIATIONS * np.sqrt(2 * _LAGS * segments)

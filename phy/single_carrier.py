@@ -151,7 +151,11 @@ class SingleCarrierDemodulator(FrameAcquisition):
         # Its low rate lets the header through much interference.
         if flat.channel.snr_db > _HEADER_SNR_DB:
             return flat
-        return self._over_multipath(base, symbols, section, flat, sync)
+        channel = flat.channel
+        means = HEADER_MODULATION.expect(
+            flat.symbols, channel.effective_noise_variance, channel.gain
+        )
+        return self._over_multipath(base, symbols, section, means, flat, sync)
 
     def payload(self, detection: Detection, header: FrameHeader) -> Reception:
         """The payload's symbols, synchronized by all that is known of the frame."""
@@ -169,11 +173,11 @@ class SingleCarrierDemodulator(FrameAcquisition):
         places = np.arange(section.length)
         first_look = self._flat(base.symbols(sync, places), section, header.data_symbols, sync)
         gain = first_look.channel.gain
-        expected = gain * section.modulation.decide(first_look.symbols / gain)
-        sync = timing_correction(base, sync, section.wanted, expected)
+        decided = section.modulation.decide(first_look.symbols / gain)
+        sync = timing_correction(base, sync, section.wanted, gain * decided)
         received = base.symbols(sync, places)
         flat = self._flat(received, section, header.data_symbols, sync)
-        return self._over_multipath(base, received, section, flat, sync)
+        return self._over_multipath(base, received, section, decided, flat, sync)
 
     def _flat(
         self,
@@ -194,17 +198,13 @@ class SingleCarrierDemodulator(FrameAcquisition):
         base: Baseband,
         received: ComplexArray,
         section: Section,
+        data: ComplexArray,
         flat: Reception,
         sync: Synchronization,
     ) -> Reception:
-        """The reception as in a flat channel, or an equalized one where it is not flat."""
+        """The reception as in a flat channel, or an equalized one where the data show multipath."""
         if self._csi != "wiener":  # the baseline is not to know of multipath
             return flat
-        gain, modulation = flat.channel.gain, section.modulation
-        if modulation.bits_per_symbol > 2:  # nearly all decisions are right, or nearly right
-            data = modulation.decide(flat.symbols / gain)
-        else:
-            data = modulation.expect(flat.symbols, flat.channel.effective_noise_variance, gain)
         if not is_dispersive(received, section.symbols(data)):
             return replace(flat, delay_spread=0.0)
         return equalized(base, sync, section, flat.channel.noise_variance, self._dopplers)
