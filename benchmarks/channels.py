@@ -138,6 +138,9 @@ def cases() -> list[Case]:
             Case("flat Rayleigh, 50 Hz", waveform, 25.0, _fading("flat", 0.0, 50.0)),
             Case("flat Rayleigh, 200 Hz", waveform, 25.0, _fading("flat", 0.0, 200.0)),
         ]
+    for profile, spread in (("TDL-A", 100e-9), ("TDL-C", 300e-9)):
+        name = f"{profile}, {1e9 * spread:.0f} ns, 50 Hz"
+        rows.append(Case(name, "single-carrier", 20.0, _fading(profile, spread, 50.0)))
     for doppler in (50.0, 200.0):
         for profile, spread in (("TDL-A", 100e-9), ("TDL-B", 100e-9), ("TDL-C", 300e-9)):
             name = f"{profile}, {1e9 * spread:.0f} ns, {doppler:.0f} Hz"

@@ -15,7 +15,9 @@ The block diagram, in the order of transmission::
     detection.py                  frames in a stream
             -> acquisition.py     the frame's preamble
             -> synchronization.py time, carrier and clock of a frame; OFDM: ofdm_tracking.py
-            -> estimation.py      channel and noise from known symbols; OFDM: ofdm_estimation.py
+            -> estimation.py      channel and noise from known symbols; OFDM: ofdm_estimation.py;
+                                  single carrier over multipath: dispersion.py
+                                  (path_estimation.py, equalization.py)
             -> modulation.py ... message.py, backwards
     frame_report.py               what became of each frame (sample_statistics.py, error_profile.py,
                                   llr_statistics.py), stream_report.py of a stream without any

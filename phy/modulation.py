@@ -160,6 +160,35 @@ class Modulation:
         )
         return llr.reshape(*received.shape[:-1], -1)
 
+    def expect(
+        self,
+        symbols: npt.NDArray[np.complexfloating],
+        noise_variance: npt.ArrayLike,
+        gain: npt.ArrayLike = 1.0,
+    ) -> npt.NDArray[np.complex64]:
+        """Means of the symbols sent, given those received; all points equally likely before.
+
+        Arguments:
+            symbols: (n,) complex received symbols y = h x + n.
+            noise_variance: E|n|^2, broadcast to the shape of `symbols`.
+            gain: complex channel gain h, broadcast likewise.
+
+        Returns:
+            (n,) complex64.
+        """
+        h = np.broadcast_to(np.asarray(gain, dtype=np.complex64), symbols.shape)
+        variance = np.broadcast_to(np.asarray(noise_variance, dtype=np.float32), symbols.shape)
+        if self.bits_per_symbol == 1:
+            diagonal = self.points[0].astype(np.complex64)
+            real = np.tanh(2 * (np.conj(h * diagonal) * symbols).real / variance)
+            return (diagonal * real).astype(np.complex64)
+        received = np.asarray(symbols, dtype=np.complex64)
+        if self.bits_per_symbol == 2:
+            amplitude = np.float32(np.abs(self.amplitudes[0]))
+            matched = (2 * amplitude * np.conj(h) * received / variance).astype(np.complex64)
+            return amplitude * np.tanh(matched.view(np.float32)).view(np.complex64)
+        return _expect_pam(received, h, variance, self.amplitudes.astype(np.float32))
+
 
 MODULATIONS: Mapping[str, Modulation] = MappingProxyType(
     {
@@ -250,3 +279,32 @@ def _demap_pam(
                         value += np.log(sum0 / sum1)
                 llr[(n * m + bit) * 2 + dimension] = value
     return llr
+
+
+@numba.njit(cache=True, nogil=True)
+def _expect_pam(
+    received: npt.NDArray[np.complex64],
+    gain: npt.NDArray[np.complex64],
+    variance: npt.NDArray[np.float32],
+    amplitudes: npt.NDArray[np.float32],
+) -> npt.NDArray[np.complex64]:  # pragma: no cover - compiled
+    """Means of square QAM, one dimension at a time; metrics as in :func:`_demap_pam`."""
+    mean = np.empty(received.size, dtype=np.complex64)
+    part = np.empty(2, dtype=np.float32)
+    for n in range(received.size):
+        h = gain[n]
+        matched = np.conj(h) * received[n] / variance[n]
+        snr = (h.real * h.real + h.imag * h.imag) / variance[n]
+        for dimension in range(2):
+            u = matched.real if dimension == 0 else matched.imag
+            best = np.float32(-np.inf)
+            for a in amplitudes:
+                best = max(best, a * (np.float32(2) * u - a * snr))
+            total = weighted = np.float32(0)
+            for a in amplitudes:
+                likelihood = np.exp(a * (np.float32(2) * u - a * snr) - best)
+                total += likelihood
+                weighted += a * likelihood
+            part[dimension] = weighted / total
+        mean[n] = complex(part[0], part[1])
+    return mean

@@ -23,7 +23,7 @@ from phy.detection import Detection
 from phy.error_profile import find_burst
 from phy.estimation import ChannelEstimate
 from phy.frame import FrameHeader
-from phy.ofdm_estimation import GridEstimator, grid_estimator
+from phy.ofdm_estimation import GridEstimator, delay_spread, grid_estimator
 from phy.ofdm_grid import (
     Numerology,
     demodulate,
@@ -215,36 +215,13 @@ class OfdmDemodulator(FrameAcquisition):
         """Values and channel at some places of the grid."""
         estimate = estimator.linear if self._csi == "least_squares" else estimator.wiener
         channel: ChannelEstimate = estimate(rows * np.conj(sent), places)
+        spread = None
         if channel.doppler is not None:
             channel = replace(channel, doppler=channel.doppler / self._numerology.row_symbols)
+            spread = delay_spread(self._numerology, places, channel.gain)
+            spread /= self._waveform.samples_per_symbol
         burst = None
         if channel.errors is not None:
             row = np.repeat(np.arange(len(rows)), channel.errors.size // len(rows))
             burst = find_burst(row, channel.errors, len(rows))
-        return Reception(
-            rows.reshape(-1)[places],
-            channel,
-            sync.carrier,
-            sync.clock,
-            delay_spread=self._delay_spread(channel.gain, places),
-            burst=burst,
-        )
-
-    def _delay_spread(self, gain: ComplexArray, places: IntArray) -> float:
-        """Root-mean-square delay spread in channel symbols, from the gains at data places.
-
-        Of a response H with delays spread by sigma samples, neighbouring carriers agree by
-        |sum H_k* H_(k+1)| / sum |H|^2 = 1 - (2 pi sigma / N)^2 / 2.
-        """
-        numerology = self._numerology
-        neighbours = np.flatnonzero(
-            (np.diff(places) == 1)
-            & (np.diff(numerology.carriers[places % numerology.used_carriers]) == 1)
-        )
-        left, right = gain[neighbours], gain[neighbours + 1]
-        energy = 0.5 * float(np.vdot(left, left).real + np.vdot(right, right).real)
-        if not energy > 0:
-            return 0.0
-        agreement = abs(complex(np.vdot(left, right))) / energy
-        spread = np.sqrt(max(2 * (1 - agreement), 0)) * numerology.fft_size / (2 * np.pi)
-        return float(spread) / self._waveform.samples_per_symbol
+        return Reception(rows.reshape(-1)[places], channel, sync.carrier, sync.clock, spread, burst)

@@ -278,6 +278,33 @@ class GridEstimator:
         return errors.reshape(-1)
 
 
+def delay_spread(
+    numerology: Numerology, places: IntArray, gain: npt.NDArray[np.complexfloating]
+) -> float:
+    r"""Root-mean-square delay spread that a response shows.
+
+    The mean delay turns the response by the same angle from each carrier to the next; what it
+    changes beyond that is :math:`2\pi \sigma / N` times its own size, root mean square.
+
+    Arguments:
+        numerology: sizes.
+        places: (n,) ascending places in the flattened grid.
+        gain: (n,) response there.
+
+    Returns:
+        In samples.
+    """
+    row, carrier = np.divmod(places, numerology.used_carriers)
+    frequency = numerology.carriers[carrier]
+    adjacent = np.flatnonzero((np.diff(row) == 0) & (np.diff(frequency) == 1))
+    before, after = gain[adjacent].astype(np.complex128), gain[adjacent + 1].astype(np.complex128)
+    product = np.vdot(before, after)
+    change = after - before * (product / max(abs(product), np.finfo(np.float64).tiny))
+    energy = max(float(np.mean(np.abs(before) ** 2)), np.finfo(np.float64).tiny)
+    radians = np.sqrt(float(np.mean(np.abs(change) ** 2)) / energy)
+    return float(numerology.fft_size * radians / (2 * np.pi))
+
+
 def _energy(values: npt.NDArray[np.complexfloating]) -> float:
     return float(np.vdot(values, values).real)
 

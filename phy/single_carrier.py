@@ -5,6 +5,8 @@ offset roughly, the preamble gives them well enough for the header, and with the
 known symbols of the frame give carrier, clock and start once more. Only then are the symbols taken,
 each at its own instant, so that there is no loop that could wander off, and nothing is carried over
 from one frame to the next: a frame is received in the same way wherever it stands.
+
+Where the symbols so taken show multipath, header and payload are equalized (:mod:`phy.dispersion`).
 """
 
 from __future__ import annotations
@@ -12,16 +14,25 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from phy.acquisition import FrameAcquisition, shaped_chirps
 from phy.detection import Chirps, Detection
+from phy.dispersion import Section, equalized, is_dispersive
 from phy.error_profile import find_burst
-from phy.frame import FrameFormat, FrameHeader, build_frame, header_template, payload_template
+from phy.frame import (
+    HEADER_MODULATION,
+    FrameFormat,
+    FrameHeader,
+    build_frame,
+    header_template,
+    payload_template,
+)
 from phy.pulse_shaping import Pulse, PulseShaper
 from phy.section_estimation import section_estimator
 from phy.synchronization import Baseband, Synchronization, refine, timing_correction
 from phy.waveform import ComplexArray, DemodulatorConfig, Reception
+
+_HEADER_SNR_DB = 3.0  # above it, interference counted as noise, the header needs no equalizer
 
 
 @dataclass(frozen=True)
@@ -127,14 +138,25 @@ class SingleCarrierDemodulator(FrameAcquisition):
         self._sync = detection.index, sync
         samples, first = self._view(detection, self._format.header_end)
         geometry = self._format.geometry(1)
-        return self._section(
-            Baseband.of(samples, sync.carrier, self._pulse),
-            replace(sync, start=sync.start - first),
-            None,
+        section = Section(
+            self._format.header_end,
             geometry.header_known,
             header_template(self._format),
             geometry.header_data,
+            HEADER_MODULATION,
         )
+        base = Baseband.of(samples, sync.carrier, self._pulse)
+        sync = replace(sync, start=sync.start - first)
+        symbols = base.symbols(sync, np.arange(section.length))
+        flat = self._flat(symbols, section, None, sync)
+        # Its low rate lets the header through much interference.
+        if flat.channel.snr_db > _HEADER_SNR_DB:
+            return flat
+        channel = flat.channel
+        means = HEADER_MODULATION.expect(
+            flat.symbols, channel.effective_noise_variance, channel.gain
+        )
+        return self._over_multipath(base, symbols, section, means, flat, sync)
 
     def payload(self, detection: Detection, header: FrameHeader) -> Reception:
         """The payload's symbols, synchronized by all that is known of the frame."""
@@ -146,29 +168,47 @@ class SingleCarrierDemodulator(FrameAcquisition):
         known, symbols = geometry.payload_known, payload_template(self._format, header)
         base = Baseband.of(samples, coarse.carrier, self._pulse)
         sync = refine(base, known, symbols, replace(coarse, start=coarse.start - first))
-        section = header.data_symbols, known, symbols, geometry.payload_data
-        first_look = self._section(base, sync, *section)
+        section = Section(
+            geometry.length, known, symbols, geometry.payload_data, header.mcs.modulation
+        )
+        places = np.arange(section.length)
+        first_look = self._flat(base.symbols(sync, places), section, header.data_symbols, sync)
         gain = first_look.channel.gain
-        expected = gain * header.mcs.modulation.decide(first_look.symbols / gain)
-        sync = timing_correction(base, sync, geometry.payload_data, expected)
-        reception = self._section(base, sync, *section)
-        errors = reception.channel.errors
+        decided = section.modulation.decide(first_look.symbols / gain)
+        sync = timing_correction(base, sync, section.wanted, gain * decided)
+        received = base.symbols(sync, places)
+        flat = self._flat(received, section, header.data_symbols, sync)
+        errors = flat.channel.errors
         burst = None if errors is None else find_burst(known, errors, geometry.length)
+        reception = self._over_multipath(base, received, section, decided, flat, sync)
         return replace(reception, burst=burst)
 
-    def _section(
+    def _flat(
         self,
-        base: Baseband,
-        sync: Synchronization,
+        received: ComplexArray,
+        section: Section,
         data_symbols: int | None,
-        known: npt.NDArray[np.int64],
-        values: ComplexArray,
-        wanted: npt.NDArray[np.int64],
+        sync: Synchronization,
     ) -> Reception:
-        """Symbols and channel at the `wanted` places, from the `known` ones."""
-        places = np.arange(int(max(known[-1], wanted[-1])) + 1)
-        symbols = base.symbols(sync, places)
-        least_squares = symbols[known] * np.conj(values)
+        """Symbols and channel at the wanted places, from the known ones."""
+        least_squares = received[section.known] * np.conj(section.values)
         estimator = section_estimator(self._format, data_symbols, self._dopplers)
         estimate = estimator.linear if self._csi == "least_squares" else estimator.wiener
-        return Reception(symbols[wanted], estimate(least_squares), sync.carrier, sync.clock)
+        channel = estimate(least_squares)
+        return Reception(received[section.wanted], channel, sync.carrier, sync.clock)
+
+    def _over_multipath(
+        self,
+        base: Baseband,
+        received: ComplexArray,
+        section: Section,
+        data: ComplexArray,
+        flat: Reception,
+        sync: Synchronization,
+    ) -> Reception:
+        """The reception as in a flat channel, or an equalized one where the data show multipath."""
+        if self._csi != "wiener":  # the baseline is not to know of multipath
+            return flat
+        if not is_dispersive(received, section.symbols(data)):
+            return replace(flat, delay_spread=0.0)
+        return equalized(base, sync, section, flat.channel.noise_variance, self._dopplers)

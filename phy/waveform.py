@@ -8,7 +8,7 @@ is the same for every waveform:
 - :class:`phy.symbol_spaced.SymbolSpaced`: one sample per symbol, ideal timing; for simulations of
   coding and fading, with channel gains known if wished.
 - :class:`phy.single_carrier.SingleCarrier`: root-raised-cosine pulses, synchronized from the
-  preamble, header and pilots.
+  preamble, header and pilots, and equalized where there is multipath.
 - :class:`phy.ofdm.Ofdm`: many carriers with a cyclic prefix, for channels with multipath.
 """
 
@@ -79,7 +79,8 @@ class Reception:
         channel: estimate of the channel at these symbols.
         carrier: carrier offset in cycles per sample, None where none is measured.
         clock: relative clock offset, None where none is measured.
-        delay_spread: root-mean-square delay spread in symbols, None where none is measured.
+        delay_spread: root-mean-square delay spread in channel symbols, 0 where it is too small to
+            show; None where none is measured.
         burst: stretch of the frame in which the known symbols fit worse than elsewhere.
     """
 

@@ -36,12 +36,16 @@ def test_the_command_writes_its_table(tmp_path: Path, capsys: pytest.CaptureFixt
     arguments = ["bench", "channels", "--channel", "tdl-c", "--frames", "1", "--json"]
     assert run([*arguments, "-o", str(tmp_path)]) == 0
     rows = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
-    assert [row["channel"] for row in rows] == ["TDL-C, 300 ns, 50 Hz", "TDL-C, 300 ns, 200 Hz"]
+    assert [(row["channel"], row["waveform"]) for row in rows] == [
+        ("TDL-C, 300 ns, 50 Hz", "single-carrier"),
+        ("TDL-C, 300 ns, 50 Hz", "ofdm"),
+        ("TDL-C, 300 ns, 200 Hz", "ofdm"),
+    ]
     with (tmp_path / "channels.csv").open(newline="") as file:
         assert [row["channel"] for row in csv.DictReader(file)] == [row["channel"] for row in rows]
-    assert len((tmp_path / "channels.md").read_text().splitlines()) == 4
+    assert len((tmp_path / "channels.md").read_text().splitlines()) == 5
     outcomes = [measure_case(case, 1, 1) for case in cases() if "TDL-C" in case.name]
-    assert table(outcomes).row_count == 2
+    assert table(outcomes).row_count == 3
 
 
 def test_an_unknown_channel_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

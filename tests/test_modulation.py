@@ -141,3 +141,19 @@ def test_mcs_table():
     assert all(mcs.index == index < 64 for index, mcs in MCS_TABLE.items())
     with pytest.raises(ValueError, match="qpsk-1/2"):
         get_mcs("qpsk-7/8")
+
+
+@pytest.mark.parametrize("name", MODULATIONS)
+def test_expected_symbol_is_the_posterior_mean(name):
+    """Against the sum over all points, weighted by their likelihoods."""
+    modulation = MODULATIONS[name]
+    rng = np.random.default_rng(40)
+    gain = rng.standard_normal(200) + 1j * rng.standard_normal(200)
+    received = rng.standard_normal(200) + 1j * rng.standard_normal(200)
+    variance = rng.uniform(0.05, 2, 200)
+    distance = np.abs(received[:, None] - gain[:, None] * modulation.points) ** 2
+    likelihood = np.exp(-(distance - distance.min(axis=1, keepdims=True)) / variance[:, None])
+    expected = likelihood @ modulation.points / likelihood.sum(axis=1)
+    found = modulation.expect(received, variance, gain)
+    assert found.dtype == np.complex64
+    assert found == pytest.approx(expected, abs=1e-4)

@@ -14,7 +14,7 @@ from phy.impairments import AdditiveNoise, CarrierOffset, ClockOffset, DcOffset,
 from phy.message import MessageReceived
 from phy.modulation import MODULATIONS
 from phy.ofdm import Ofdm
-from phy.ofdm_estimation import GridEstimator, delay_basis
+from phy.ofdm_estimation import GridEstimator, delay_basis, delay_spread
 from phy.ofdm_grid import Numerology, demodulate, frame_grid, modulate, pilot_grid
 from phy.ofdm_tracking import residual_offsets
 from phy.receiver import FrameReport, Receiver, ReceiverConfig
@@ -272,6 +272,17 @@ def test_linear_interpolation_is_the_baseline():
     assert error == pytest.approx(np.mean(estimate.error_variance), rel=0.3)
     wiener = estimator.wiener(seen, places)
     assert np.mean(wiener.error_variance) < 0.2 * np.mean(estimate.error_variance)
+
+
+def test_delay_spread():
+    """Powers 0.8 and 0.2 at delays five samples apart: 5 sqrt(0.8 * 0.2) = 2 samples."""
+    rows, places = SIZES.frame_rows(3000), SIZES.payload_places(3000)
+    turn = np.exp(2j * np.pi * np.arange(rows) / rows)[:, None]
+    first, second = (np.exp(-2j * np.pi * SIZES.carriers * d / SIZES.fft_size) for d in (1.5, 6.5))
+    response = np.sqrt(0.8) * first + np.sqrt(0.2) * turn * second
+    spread = delay_spread(SIZES, places, response.reshape(-1)[places].astype(np.complex64))
+    assert spread == pytest.approx(2.0, rel=0.02)
+    assert delay_spread(SIZES, places, np.zeros(places.size)) == 0
 
 
 def test_silence():
