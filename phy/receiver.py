@@ -20,7 +20,13 @@ import numpy.typing as npt
 from phy.detection import Detection
 from phy.errors import HeaderError
 from phy.frame import HEADER_MODULATION, FrameHeader, decode_header
-from phy.message import BlockReceived, MessageAssembler, MessageLayout, MessageReceived
+from phy.message import (
+    BlockReceived,
+    MessageAssembler,
+    MessageEvent,
+    MessageLayout,
+    MessageReceived,
+)
 from phy.modulation import DemapMethod
 from phy.symbol_spaced import SymbolSpaced
 from phy.waveform import ChannelKnowledge, ComplexArray, DemodulatorConfig, Reception, Waveform
@@ -114,10 +120,11 @@ class ReceiverStatistics:
         frames_detected: preambles found outside of received frames.
         header_failures: of them without a readable header.
         frames_cut: with a good header, but cut by the end of the stream.
-        frames_received: whose soft bits were used.
+        frames_received: with a good header, and complete.
+        frames_repeated: of them of transport blocks decoded before.
         blocks_decoded: transport blocks with a correct CRC.
-        blocks_failed: transport blocks tried in vain.
-        blocks_evicted: blocks decided early for lack of room.
+        blocks_failed: tries at transport blocks in vain.
+        blocks_evicted: blocks dropped or decided early for lack of room.
         messages_complete: delivered with a correct digest.
         messages_failed: ended without.
         messages_evicted: messages ended early for lack of room.
@@ -130,6 +137,7 @@ class ReceiverStatistics:
     header_failures: int = 0
     frames_cut: int = 0
     frames_received: int = 0
+    frames_repeated: int = 0
     blocks_decoded: int = 0
     blocks_failed: int = 0
     blocks_evicted: int = 0
@@ -138,7 +146,7 @@ class ReceiverStatistics:
     messages_evicted: int = 0
 
 
-Event = FrameReport | BlockReceived | MessageReceived
+Event = FrameReport | MessageEvent
 
 
 def failed_stage(events: Iterable[Event]) -> str | None:
@@ -359,16 +367,18 @@ class Receiver:
             clock_ppm=None if clock is None else 1e6 * clock,
         )
 
-    def _count(self, decided: list[BlockReceived | MessageReceived]) -> list[Event]:
+    def _count(self, decided: list[MessageEvent]) -> list[Event]:
         """Book what the assembler decided, and pass it on."""
         totals = self.statistics
         for event in decided:
             if isinstance(event, BlockReceived):
                 totals.blocks_decoded += event.data is not None
                 totals.blocks_failed += event.data is None
-            else:
+            elif isinstance(event, MessageReceived):
                 totals.messages_complete += event.data is not None
                 totals.messages_failed += event.data is None
+        totals.frames_repeated += self._assembler.repeated_frames
+        self._assembler.repeated_frames = 0
         totals.blocks_evicted += self._assembler.evicted_blocks
         totals.messages_evicted += self._assembler.evicted_messages
         self._assembler.evicted_blocks = self._assembler.evicted_messages = 0
