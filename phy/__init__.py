@@ -18,6 +18,7 @@ The block diagram, in the order of transmission::
             -> estimation.py      channel and noise from known symbols; OFDM: ofdm_estimation.py
             -> modulation.py ... message.py, backwards
 
+harq.py sends a message in rounds until feedback.py's acknowledgements say that all of it arrived.
 theory.py holds the closed forms that the simulations are measured by.
 
 Conventions: LLRs are log p(bit = 0) / p(bit = 1), positive means 0. Bits are uint8 arrays. Samples
@@ -51,13 +52,16 @@ from phy.channel import (
     rayleigh_iid,
     rayleigh_jakes,
 )
-from phy.errors import FrameError, HeaderError
+from phy.errors import FeedbackError, FrameError, HeaderError
+from phy.feedback import Acknowledgement
 from phy.frame import FrameFormat, FrameHeader
+from phy.harq import HarqConfig, HarqSender, HarqState
 from phy.ldpc import LdpcCode, LdpcResult
 from phy.mcs import MCS_TABLE, ModulationCodingScheme, get_mcs, mcs_names
 from phy.message import (
     FAILURE_STAGES,
     BlockReceived,
+    FeedbackDue,
     MessageLayout,
     MessageReceived,
     plan_message,
@@ -80,15 +84,21 @@ __all__ = [
     "FAILURE_STAGES",
     "MCS_TABLE",
     "MODULATIONS",
+    "Acknowledgement",
     "BlockReceived",
     "Chain",
     "Channel",
     "ChannelOutput",
     "Event",
+    "FeedbackDue",
+    "FeedbackError",
     "FrameError",
     "FrameFormat",
     "FrameHeader",
     "FrameReport",
+    "HarqConfig",
+    "HarqSender",
+    "HarqState",
     "HeaderError",
     "LdpcCode",
     "LdpcResult",

@@ -9,7 +9,9 @@
                                    <------  feedback: complete
 
 The order 0, 2, 3, 1 of the redundancy versions is that of NR (TS 38.321, 5.4.1). An order of (0,)
-sends the same bits again, which is Chase combining.
+sends the same bits again, which is Chase combining. A block goes on to its next version only when
+a round with it was answered: versions 2 and 1 hardly decode alone, and of a round without an answer
+the receiver may have heard nothing.
 
 The receiving end is a plain :class:`phy.receiver.Receiver`: its :class:`phy.message.FeedbackDue`
 carries the :class:`phy.feedback.Acknowledgement`, the bytes of which a
@@ -116,7 +118,9 @@ class HarqSender:
         self._message = message
         self._message_id = message_id
         self._digest_prefix = message_digest(message)[:DIGEST_PREFIX_BYTES]
-        self._transmissions = [0] * self.layout.block_count
+        self._sent = [False] * self.layout.block_count
+        self._answered = [0] * self.layout.block_count  # transmissions in answered rounds
+        self._unanswered: tuple[int, ...] = ()  # blocks of the round, until it is answered
         self._next_blocks = tuple(range(self.layout.block_count))
         self._missing_blocks = self._next_blocks
         self._acknowledged_round = 0
@@ -148,10 +152,11 @@ class HarqSender:
         if self.state is not HarqState.READY:
             raise ValueError(f"no round can be sent: {self.state.value}")
         order = self.config.rv_order
-        rv = {block: order[self._transmissions[block] % len(order)] for block in self._next_blocks}
+        rv = {block: order[self._answered[block] % len(order)] for block in self._next_blocks}
         for block in rv:
-            self.blocks_retransmitted += self._transmissions[block] > 0
-            self._transmissions[block] += 1
+            self.blocks_retransmitted += self._sent[block]
+            self._sent[block] = True
+        self._unanswered = tuple(rv)
         self.rounds += 1
         waveform = self._transmitter.config.waveform
         frames = len(rv) * self.layout.frame_count
@@ -185,6 +190,9 @@ class HarqSender:
         if heard.complete:
             self.state = HarqState.DELIVERED
         elif heard.round == self.rounds:
+            for block in self._unanswered:
+                self._answered[block] += 1
+            self._unanswered = ()
             self._end_round(self._missing_blocks)
 
     def expire(self, now: int) -> None:

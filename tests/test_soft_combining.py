@@ -1,4 +1,4 @@
-"""Combining of transmissions in the code's circular buffer, against Sionna and a written-out one."""
+"""Combining of transmissions in the circular buffer, against Sionna and a written-out buffer."""
 
 import numpy as np
 import pytest
