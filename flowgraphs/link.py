@@ -12,13 +12,14 @@ numbers of symbols on the same image.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowgraphs.adaptation import AUTO, scheme_of
+from flowgraphs.closed_loop import Direction, Exchange, send_in_rounds
 from hw_profiles.profile import load_profile
 from phy import (
     FrameReport,
@@ -36,6 +37,7 @@ from phy import (
 from phy.channel import Channel
 from phy.diagnosis import diagnose
 from phy.frame_report import complete_reports
+from phy.harq import FEEDBACK_MCS, HarqConfig, HarqSender
 from phy.impairments import CarrierOffset, ClockOffset, SampleBlock
 from phy.mcs import mcs_names
 from phy.ofdm import Ofdm
@@ -57,7 +59,6 @@ WAVEFORMS: dict[str, Waveform] = {
 SOURCE_STAGE = "source"
 """The stage behind the receiver's own: the codec refused the bits, or the pixels differ."""
 _LEAD_IN = 4096  # samples of noise before the first frame, at most
-_CHUNK = 1 << 16
 _LARGEST_SNR_DB = 200.0  # either way; amplitudes and their squares stay far inside float32
 
 
@@ -79,6 +80,8 @@ class LinkConfig:
         block_length: symbols per fading block of "rayleigh-block".
         csi: "pilots" (Wiener filter), "least-squares" or "perfect".
         depth: frames that the interleaver spans.
+        harq: rounds of transmission, 1 to 15, until the image is acknowledged over a return path of
+            the same mean SNR; 0: it is sent once, without feedback.
         profile: hardware profile of both ends.
     """
 
@@ -94,6 +97,7 @@ class LinkConfig:
     block_length: int = 1000
     csi: str = "pilots"
     depth: int = 16
+    harq: int = 0
     profile: str = "simulated"
 
     def __post_init__(self) -> None:
@@ -118,7 +122,9 @@ class LinkConfig:
                 f"es_n0_db must be -{_LARGEST_SNR_DB:g} to {_LARGEST_SNR_DB:g} dB, "
                 f"not {self.es_n0_db:g}"
             )
-        # Both refuse impossible parameters.
+        if self.harq:
+            HarqConfig(self.harq)
+        # All of these refuse impossible parameters.
         self.make_transmitter(mcs_names()[0] if self.mcs == AUTO else self.mcs)
         self.make_receiver()
         self.make_channel(np.random.SeedSequence(0))
@@ -150,6 +156,12 @@ class LinkConfig:
                 symbol_rate_hz=self.symbol_rate,
                 csi=CSI[self.csi],  # type: ignore[arg-type]
             )
+        )
+
+    def make_direction(self, seed: np.random.SeedSequence, fading_step: int = 1 << 16) -> Direction:
+        """One way from end to end; the gain is kept at every `fading_step`-th sample."""
+        return Direction(
+            self.make_channel(seed), self.make_impairments(), self.make_receiver(), fading_step
         )
 
     def make_impairments(self) -> list[SampleBlock]:
@@ -194,13 +206,14 @@ class LinkReport:
         mcs: modulation-and-coding scheme.
         bits: source bits, the length of the ``.ddm`` stream.
         bpsp: source bits per sub-pixel.
-        channel_uses: symbols sent, all overhead included.
+        channel_uses: symbols sent, all overhead included, retransmissions and feedback too.
         blocks: transport blocks sent.
         block_errors: transport blocks not received.
         es_n0_db: as configured.
         esrc_n0_db: energy per source sub-pixel over N0.
         snr_estimated_db: the receiver's estimate of Es/N0; None if no message was seen.
         evm_db: error vector magnitude of known symbols; None if no message was seen.
+        exchange: how it went with HARQ; None without.
         frames: the receiver's report of every frame, with what became of its payload.
         diagnosis: why frames were lost, in words; empty if none was.
         fading_db: |h|^2 in dB along the transmission, thinned out for plotting.
@@ -221,6 +234,7 @@ class LinkReport:
     esrc_n0_db: float
     snr_estimated_db: float | None
     evm_db: float | None
+    exchange: Exchange | None
     frames: list[FrameReport] = field(repr=False)
     diagnosis: list[str]
     fading_db: NDArray[np.float64] = field(repr=False)
@@ -239,19 +253,9 @@ class LinkReport:
             "es_n0_db", "esrc_n0_db", "snr_estimated_db", "evm_db", "stage_failed", "mcs",
             "diagnosis",
         )  # fmt: skip
+        of_exchange = {f.name: getattr(self.exchange, f.name, None) for f in fields(Exchange)}
         frames = [frame.to_json() for frame in self.frames]
-        return {name: getattr(self, name) for name in names} | {"frames": frames}
-
-
-def _samples(
-    transmitter: Transmitter, stream: bytes, lead_in: int, lead_out: int
-) -> Iterator[NDArray[np.complex64]]:
-    """What leaves the transmitter: silence, the frames, and silence again."""
-    yield np.zeros(lead_in, dtype=np.complex64)
-    yield from transmitter.send(stream)
-    yield transmitter.flush()
-    for start in range(0, lead_out, _CHUNK):
-        yield np.zeros(min(_CHUNK, lead_out - start), dtype=np.complex64)
+        return {name: getattr(self, name) for name in names} | of_exchange | {"frames": frames}
 
 
 def run_link(
@@ -273,32 +277,41 @@ def run_link(
         MessageLengthError: its stream is too long for the scheme and depth.
     """
     report = progress or (lambda fraction: None)
-    lead_seed, channel_seed = np.random.SeedSequence(config.seed).spawn(2)
+    lead_seed, channel_seed, return_seed = np.random.SeedSequence(config.seed).spawn(3)
     lead_in = int(np.random.default_rng(lead_seed).integers(_LEAD_IN))
     stream = codec.encode(image)
     report(0.3)
 
     transmitter = config.make_transmitter(scheme_of(config, len(stream)).name)
-    channel = config.make_channel(channel_seed)
-    impairments = config.make_impairments()
-    receiver = config.make_receiver()
     layout = transmitter.layout(len(stream))
     channel_uses = transmitter.channel_uses(len(stream))
-    events = []
-    gains = []
-    sent = 0
     total = channel_uses * config.phy_waveform.samples_per_symbol
     fading_step = max(1, total // 4000)
-    for samples in _samples(transmitter, stream, lead_in, _LEAD_IN):
-        output = channel.process(samples)
-        received_samples = output.samples
-        for block in impairments:
-            received_samples = block.process(received_samples)
-        events += receiver.process(received_samples, output.gains)
-        gains.append(output.gains[-sent % fading_step :: fading_step])
-        sent += len(samples)
-        report(0.3 + 0.4 * min(sent / total, 1.0))
-    events += receiver.flush()
+    link = config.make_direction(channel_seed, fading_step)
+
+    def show() -> None:
+        report(0.3 + 0.4 * min(link.samples / total, 1.0))
+
+    link.carry(np.zeros(lead_in, dtype=np.complex64))
+    exchange = None
+    if config.harq:
+        exchange = send_in_rounds(
+            HarqSender(transmitter, stream, config=HarqConfig(config.harq)),
+            transmitter,
+            Transmitter(TransmitterConfig(FEEDBACK_MCS, waveform=config.phy_waveform)),
+            link,
+            config.make_direction(return_seed),
+            show,
+        )
+        channel_uses = exchange.forward_channel_uses + exchange.return_channel_uses
+    else:
+        for samples in transmitter.send(stream):
+            link.carry(samples)
+            show()
+        link.carry(transmitter.flush())
+    link.carry(np.zeros(_LEAD_IN, dtype=np.complex64))
+    link.flush()
+    events = link.events
 
     messages = [event for event in events if isinstance(event, MessageReceived)]
     complete = [message for message in messages if message.data is not None]
@@ -328,9 +341,10 @@ def run_link(
         esrc_n0_db=float(10 * np.log10(es_n0 * channel_uses / image.size)),
         snr_estimated_db=None if message is None else message.snr_db,
         evm_db=None if message is None else message.evm_db,
+        exchange=exchange,
         frames=complete_reports(events),
-        diagnosis=diagnose(events, receiver.stream_report),
-        fading_db=20 * np.log10(np.maximum(np.abs(np.concatenate(gains)), 1e-6)),
+        diagnosis=diagnose(events, link.stream_report),
+        fading_db=20 * np.log10(np.maximum(np.abs(np.concatenate(link.fading)), 1e-6)),
         sample_rate=config.sample_rate,
         fading_step=fading_step,
     )

@@ -23,6 +23,7 @@ The block diagram, in the order of transmission::
                                   llr_statistics.py), stream_report.py of a stream without any
             -> diagnosis.py       why it was lost, in words
 
+harq.py sends a message in rounds until feedback.py's acknowledgements say that all of it arrived.
 theory.py holds the closed forms that the simulations are measured by.
 
 Conventions: LLRs are log p(bit = 0) / p(bit = 1), positive means 0. Bits are uint8 arrays. Samples
@@ -57,14 +58,17 @@ from phy.channel import (
     rayleigh_jakes,
 )
 from phy.diagnosis import diagnose, most_likely_cause
-from phy.errors import FrameError, HeaderError
+from phy.errors import FeedbackError, FrameError, HeaderError
+from phy.feedback import Acknowledgement
 from phy.frame import FrameFormat, FrameHeader
 from phy.frame_report import FrameReport, complete_reports
+from phy.harq import HarqConfig, HarqSender, HarqState
 from phy.ldpc import LdpcCode, LdpcResult
 from phy.mcs import MCS_TABLE, ModulationCodingScheme, get_mcs, mcs_names
 from phy.message import (
     FAILURE_STAGES,
     BlockReceived,
+    FeedbackDue,
     MessageLayout,
     MessageReceived,
     plan_message,
@@ -87,15 +91,21 @@ __all__ = [
     "FAILURE_STAGES",
     "MCS_TABLE",
     "MODULATIONS",
+    "Acknowledgement",
     "BlockReceived",
     "Chain",
     "Channel",
     "ChannelOutput",
     "Event",
+    "FeedbackDue",
+    "FeedbackError",
     "FrameError",
     "FrameFormat",
     "FrameHeader",
     "FrameReport",
+    "HarqConfig",
+    "HarqSender",
+    "HarqState",
     "HeaderError",
     "LdpcCode",
     "LdpcResult",

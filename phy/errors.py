@@ -11,3 +11,7 @@ class FrameError(Exception):
 
 class HeaderError(FrameError):
     """A header failed its CRC, or carries fields that contradict each other."""
+
+
+class FeedbackError(FrameError):
+    """A received acknowledgement failed its CRC, or says what no receiver says."""

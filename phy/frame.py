@@ -54,13 +54,17 @@ _FIELDS: dict[str, tuple[int, int]] = {
     "frame_index": (6, 0),
     "frame_count": (6, 1),
     "data_symbols": (14, 1),
-    "reserved": (8, 0),
+    "rv": (2, 0),
+    "round": (4, 0),
+    "last_block": (1, 0),
+    "reserved": (1, 0),
 }
 _HEADER_BITS = sum(width for width, _ in _FIELDS.values())
 
 MAX_MESSAGE_BYTES = 2 ** _FIELDS["message_bytes"][0] - 1
 MAX_BLOCKS = 2 ** _FIELDS["block_count"][0]
 MAX_FRAMES_PER_BLOCK = 2 ** _FIELDS["frame_count"][0]
+MAX_ROUNDS = 2 ** _FIELDS["round"][0] - 1
 MAX_DATA_SYMBOLS = 2 ** _FIELDS["data_symbols"][0]
 
 
@@ -77,6 +81,10 @@ class FrameHeader:
         frame_index: frame within the transport block.
         frame_count: frames per transport block.
         data_symbols: D, data symbols of this frame (the same in all frames of a message).
+        rv: redundancy version of the transport block, see :mod:`phy.ldpc.rate_matching`.
+        round: 1, 2, ... number the transmissions of a message with acknowledgement, see
+            :mod:`phy.harq`; 0: it is sent once, and not acknowledged.
+        last_block: 1 in the frames of a round's last transport block: feedback is due behind it.
         version: of the frame format.
         reserved: zero.
     """
@@ -89,6 +97,9 @@ class FrameHeader:
     frame_index: int
     frame_count: int
     data_symbols: int
+    rv: int = 0
+    round: int = 0
+    last_block: int = 0
     version: int = HEADER_VERSION
     reserved: int = 0
 
@@ -121,8 +132,8 @@ class FrameHeader:
             bits: (112,) uint8.
 
         Raises:
-            HeaderError: another version, an unknown MCS, an index beyond its count, or reserved
-                bits in use.
+            HeaderError: another version, an unknown MCS, an index beyond its count, fields of
+                retransmission without it, or the reserved bit in use.
         """
         number = int.from_bytes(np.packbits(bits).tobytes(), "big")
         values = {}
@@ -131,6 +142,8 @@ class FrameHeader:
             number >>= width
         if values["version"] != HEADER_VERSION or values["reserved"]:
             raise HeaderError(f"unknown frame version {values['version']}, or reserved bits set")
+        if not values["round"] and (values["rv"] or values["last_block"]):
+            raise HeaderError("redundancy version or end of a round in a frame sent only once")
         if values["mcs_index"] not in MCS_TABLE:
             raise HeaderError(f"unknown MCS index {values['mcs_index']}")
         for item in ("block", "frame"):

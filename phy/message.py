@@ -8,11 +8,15 @@ gap if enough of the others came through.
 
 A message either comes back with a matching digest, or with the reason why not: the earliest stage
 of :data:`FAILURE_STAGES` that lost something needed.
+
+A message with acknowledgement (:mod:`phy.harq`) is sent in rounds. The soft bits of all
+transmissions of a block are added up in the circular buffers of its code (hybrid ARQ with soft
+combining), and behind every round the receiver says which blocks are missing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
@@ -23,6 +27,7 @@ import numpy.typing as npt
 from phy.crc import CRC24A
 from phy.errors import HeaderError
 from phy.estimation import ChannelEstimate
+from phy.feedback import DIGEST_PREFIX_BYTES, Acknowledgement
 from phy.frame import (
     MAX_BLOCKS,
     MAX_DATA_SYMBOLS,
@@ -92,8 +97,16 @@ class MessageLayout:
         """G, coded bits of a transport block."""
         return self.frame_count * self.frame_bits
 
-    def header(self, message_id: int, block_index: int, frame_index: int) -> FrameHeader:
-        """Header of one frame of the message.
+    def header(
+        self,
+        message_id: int,
+        block_index: int,
+        frame_index: int,
+        rv: int = 0,
+        round_number: int = 0,
+        last_block: bool = False,
+    ) -> FrameHeader:
+        """Header of one frame of the message; the arguments as of :class:`phy.frame.FrameHeader`.
 
         Raises:
             ValueError: an identifier or index outside its range.
@@ -107,6 +120,9 @@ class MessageLayout:
             frame_index=frame_index,
             frame_count=self.frame_count,
             data_symbols=self.data_symbols,
+            rv=rv,
+            round=round_number,
+            last_block=int(last_block),
         )
 
     @classmethod
@@ -189,13 +205,21 @@ def plan_message(
     )
 
 
-def cut_message(message: bytes, layout: MessageLayout) -> Iterator[BitArray]:
-    """Payloads of the blocks of a message, each (A,) uint8, digest and filling included."""
-    data = message + message_digest(message)
+def block_payload(message: bytes, layout: MessageLayout, block_index: int) -> BitArray:
+    """Payload of a block of a message, (A,) uint8, its share of digest and filling included."""
     size = layout.block_bytes
-    for index in range(layout.block_count):
-        part = data[index * size : (index + 1) * size].ljust(size, b"\0")
-        yield np.unpackbits(np.frombuffer(part, dtype=np.uint8))
+    start, end = block_index * size, (block_index + 1) * size
+    part = message[start:end]
+    if end > len(message):
+        digest = message_digest(message)
+        part += digest[max(start - len(message), 0) : end - len(message)]
+    return np.unpackbits(np.frombuffer(part.ljust(size, b"\0"), dtype=np.uint8))
+
+
+def cut_message(message: bytes, layout: MessageLayout) -> Iterator[BitArray]:
+    """Payloads of all blocks of a message; see :func:`block_payload`."""
+    for block_index in range(layout.block_count):
+        yield block_payload(message, layout, block_index)
 
 
 class BlockCodec:
@@ -209,24 +233,60 @@ class BlockCodec:
         self._interleaver = BlockInterleaver(layout.coded_bits, Qm)
 
     @staticmethod
-    def _scrambling_seed(message_id: int, block_index: int) -> int:
-        # The two fields are 16 and 12 bits wide; the bit above keeps the register from being 0.
-        return 1 << 28 | message_id << 12 | block_index
+    def _scrambling_seed(message_id: int, block_index: int, rv: int) -> int:
+        # The fields are 2, 16 and 12 bits wide; the bit between keeps the register from being 0.
+        return rv << 29 | 1 << 28 | message_id << 12 | block_index
 
-    def encode(self, payload: BitArray, message_id: int, block_index: int) -> BitArray:
+    def encode(self, payload: BitArray, message_id: int, block_index: int, rv: int = 0) -> BitArray:
         """Payload bits (A,) to the coded bits of the block's frames (frame_count, frame_bits)."""
-        sent = self._interleaver.interleave(self._code.encode(payload))
-        return scramble(sent, self._scrambling_seed(message_id, block_index)).reshape(self._shape)
+        sent = self._interleaver.interleave(self._code.encode(payload, rv))
+        seed = self._scrambling_seed(message_id, block_index, rv)
+        return scramble(sent, seed).reshape(self._shape)
 
     def decode(
         self, frames: dict[int, LlrArray], message_id: int, block_index: int, max_iterations: int
     ) -> TransportBlockResult:
         """Decode a block from the LLRs (frame_bits,) of the frames that were received."""
+        return self._code.decode(
+            self._coded_order(frames, message_id, block_index, 0), max_iterations
+        )
+
+    def combine(
+        self,
+        frames: dict[int, LlrArray],
+        message_id: int,
+        block_index: int,
+        rv: int,
+        buffer: LlrArray | None = None,
+    ) -> LlrArray:
+        """Add the LLRs (frame_bits,) of a transmission to those of earlier ones.
+
+        Arguments:
+            frames: of the transmission, those that were received.
+            message_id: of the message.
+            block_index: of the block.
+            rv: redundancy version of the transmission.
+            buffer: what earlier calls gave, left as it is; None at the first transmission.
+
+        Returns:
+            Sums of LLRs in the code's circular buffers, for :meth:`decode_combined`.
+        """
+        llr = self._coded_order(frames, message_id, block_index, rv)
+        return self._code.soft_buffer(llr, rv, buffer)
+
+    def decode_combined(self, buffer: LlrArray, max_iterations: int) -> TransportBlockResult:
+        """Decode a block from what :meth:`combine` gave."""
+        return self._code.decode_buffer(buffer, max_iterations)
+
+    def _coded_order(
+        self, frames: dict[int, LlrArray], message_id: int, block_index: int, rv: int
+    ) -> LlrArray:
+        """LLRs of the coded bits (G,), 0 in the frames that are not there."""
         received = np.zeros(self._shape, dtype=np.float32)
         for frame_index, llr in frames.items():
             received[frame_index] = llr
-        llr = descramble(received.reshape(-1), self._scrambling_seed(message_id, block_index))
-        return self._code.decode(self._interleaver.deinterleave(llr), max_iterations)
+        seed = self._scrambling_seed(message_id, block_index, rv)
+        return self._interleaver.deinterleave(descramble(received.reshape(-1), seed))
 
 
 @lru_cache(maxsize=4)
@@ -237,14 +297,17 @@ def block_codec(layout: MessageLayout) -> BlockCodec:
 
 @dataclass(frozen=True)
 class BlockReceived:
-    """A transport block was decoded, or given up.
+    """A transport block was decoded, or tried in vain.
+
+    With acknowledgement, a block that was tried in vain may come again.
 
     Attributes:
         message_id: the message it belongs to.
         block_index: its place in the message.
         block_count: blocks of the message.
         data: its bytes of the message (without digest and filling); None if decoding failed.
-        frames_received: of its frames.
+        transmissions: of the block, combined.
+        frames_received: of its frames, in the latest transmission.
         frames_expected: frames per block.
         iterations: mean LDPC iterations per code block.
         stage_failed: None, or where it was lost, of :data:`FAILURE_STAGES`.
@@ -255,6 +318,7 @@ class BlockReceived:
     block_index: int
     block_count: int
     data: bytes | None
+    transmissions: int
     frames_received: int
     frames_expected: int
     iterations: float
@@ -273,8 +337,9 @@ class MessageReceived:
         data: the message, exact by its digest; None if it is not complete.
         block_count: transport blocks of the message.
         missing_blocks: those that were not received or not decoded.
+        rounds: the latest round of which a frame was heard; 0 without acknowledgement.
         frames_received: frames whose soft bits were used.
-        frames_expected: frames of the whole message.
+        frames_expected: frames of the whole message, sent once.
         iterations: mean LDPC iterations per code block, over the blocks that were tried.
         stage_failed: None, or the earliest stage of :data:`FAILURE_STAGES` that lost a block.
         snr_db: mean estimated signal power over mean noise variance, dB.
@@ -289,6 +354,7 @@ class MessageReceived:
     data: bytes | None
     block_count: int
     missing_blocks: tuple[int, ...]
+    rounds: int
     frames_received: int
     frames_expected: int
     iterations: float
@@ -304,7 +370,33 @@ class MessageReceived:
         return len(self.missing_blocks)
 
 
-MessageEvent = BlockReceived | MessageReceived
+@dataclass(frozen=True)
+class FeedbackDue:
+    """A round of a message with acknowledgement is over: the sender is to hear what arrived.
+
+    Attributes:
+        acknowledgement: what to send.
+        sample: absolute index of the end of the round, as far as the receiver can tell.
+    """
+
+    acknowledgement: Acknowledgement
+    sample: int
+
+
+MessageEvent = BlockReceived | MessageReceived | FeedbackDue
+
+_MessageKey = tuple[int, MessageLayout]
+_Action = Callable[[_MessageKey], list[MessageEvent]]
+_Place = tuple[int, int, int]  # round, block, frame: ascending in the order of sending
+
+
+@dataclass(frozen=True)
+class _SoftBlock:
+    """What the transmissions of an undecoded block have brought."""
+
+    buffer: LlrArray
+    transmissions: int
+    received_bits: int
 
 
 @dataclass
@@ -314,9 +406,13 @@ class _PartialMessage:
     message_id: int
     layout: MessageLayout
     first_sample: int
+    place: _Place  # of the latest frame
     end_sample: int = 0
+    feedback_at: int | None = None  # absolute sample
     soft_bits: dict[int, dict[int, LlrArray]] = field(default_factory=dict)  # block, frame
     samples: dict[int, list[int]] = field(default_factory=dict)  # block: where its frames began
+    rv: dict[int, int] = field(default_factory=dict)  # of the blocks in soft_bits
+    combined: dict[int, _SoftBlock] = field(default_factory=dict)  # of undecoded blocks
     decoded: dict[int, bytes] = field(default_factory=dict)
     lost: dict[int, str] = field(default_factory=dict)  # block: stage
     iterations: list[float] = field(default_factory=list)
@@ -325,8 +421,49 @@ class _PartialMessage:
     noise_power: float = 0.0
     error_power: float = 0.0
 
+    @property
+    def round(self) -> int:
+        return self.place[0]
+
     def is_closed(self, block_index: int) -> bool:
         return block_index in self.decoded or block_index in self.lost
+
+    def is_decided(self) -> bool:
+        decided = len(self.decoded) + (0 if self.round else len(self.lost))
+        return decided == self.layout.block_count
+
+    def is_begun_anew_by(self, header: FrameHeader) -> bool:
+        if self.round and header.round:
+            return _place_of(header) <= self.place
+        if self.round or header.round:
+            return True
+        block = header.block_index
+        return self.is_closed(block) or header.frame_index in self.soft_bits.get(block, {})
+
+    def missing_blocks(self) -> tuple[int, ...]:
+        return tuple(i for i in range(self.layout.block_count) if i not in self.decoded)
+
+
+@dataclass
+class _ConcludedMessage:
+    """A message with acknowledgement, all blocks of which were decoded."""
+
+    digest: bytes | None  # None if it does not match
+    place: _Place
+    end_sample: int
+    feedback_at: int | None
+
+
+def _place_of(header: FrameHeader) -> _Place:
+    return header.round, header.block_index, header.frame_index
+
+
+def _end_of_round(header: FrameHeader, span: tuple[int, int], blocks_behind: int) -> int:
+    """Sample at which the round of a frame must be over, with a frame to spare if it is not yet."""
+    frames = header.frame_count - 1 - header.frame_index
+    if not header.last_block:
+        frames += blocks_behind * header.frame_count
+    return span[1] + (frames + 1 if frames else 0) * (span[1] - span[0])
 
 
 class MessageAssembler:
@@ -337,12 +474,21 @@ class MessageAssembler:
     ends. A message ends when all its blocks are decided, when it is sent anew (a frame arrives that
     it already has), after `timeout_samples` without a frame of it, or with the stream.
 
-    Memory is bounded: beyond `max_soft_bits` waiting LLRs the oldest waiting block is decoded with
-    what it has, and beyond `max_messages` the oldest message is ended; both are counted.
+    In a message with acknowledgement a block is decided only when it is decoded: until then its
+    soft bits stay, and those of later transmissions are added. Behind every round, as far as the
+    headers tell, a :class:`FeedbackDue` says what is missing. Such a message is sent anew if its
+    frames do not ascend in round, block and frame. The last ones that were complete are remembered
+    for `timeout_samples`, so that the sender who lost the feedback gets it again, and no message
+    is delivered twice.
+
+    Memory is bounded: beyond `max_soft_bits` waiting LLRs the soft bits of the oldest block that
+    waits for another transmission are dropped, or else the oldest waiting block is decoded with
+    what it has; and beyond `max_messages` the oldest message is ended; all are counted.
 
     Attributes:
-        evicted_blocks: blocks decided early for lack of room.
+        evicted_blocks: blocks dropped or decided early for lack of room.
         evicted_messages: messages ended early for lack of room.
+        repeated_frames: frames of blocks that were decoded before.
     """
 
     def __init__(
@@ -369,11 +515,18 @@ class MessageAssembler:
         self._timeout = timeout_samples
         self._max_soft_bits = max_soft_bits
         self._max_messages = max_messages
-        self._open: dict[tuple[int, MessageLayout], _PartialMessage] = {}
+        self._open: dict[_MessageKey, _PartialMessage] = {}
+        self._concluded: dict[_MessageKey, _ConcludedMessage] = {}
         self._soft_bits = 0
         self._header_failures = 0
         self.evicted_blocks = 0
         self.evicted_messages = 0
+        self.repeated_frames = 0
+
+    @property
+    def waiting_soft_bits(self) -> int:
+        """LLRs in memory."""
+        return self._soft_bits
 
     def header_failed(self) -> None:
         """Note that a frame was detected whose header could not be read."""
@@ -399,85 +552,213 @@ class MessageAssembler:
         Returns:
             What was decided by it.
         """
-        events: list[MessageEvent] = []
         key = (header.message_id, layout)
+        events = self._begin_anew(key, header)
+        concluded = self._concluded.get(key)
+        if concluded is not None:
+            self.repeated_frames += 1
+            concluded.place, concluded.end_sample = _place_of(header), span[1]
+            behind = layout.block_count - 1 - header.block_index
+            concluded.feedback_at = _end_of_round(header, span, behind)
+        else:
+            events += self._take_in(key, header, llr, estimate, span)
+        return events + (self._give_feedback(key, span[1]) if header.round else [])
+
+    def _begin_anew(self, key: _MessageKey, header: FrameHeader) -> list[MessageEvent]:
+        """Conclude what a frame shows to be over: its message, if sent anew, or a round."""
+        events: list[MessageEvent] = []
         message = self._open.get(key)
-        if message is not None and (
-            message.is_closed(header.block_index)
-            or header.frame_index in message.soft_bits.get(header.block_index, {})
+        if message is not None:
+            if message.is_begun_anew_by(header):
+                events += self._end_message(key)
+            elif header.round > message.round:
+                events += self._decide_waiting(key)
+        concluded = self._concluded.get(key)
+        if concluded is not None and (
+            concluded.digest is None or _place_of(header) <= concluded.place
         ):
-            events += self._end_message(key)
-            message = None
+            del self._concluded[key]
+        return events
+
+    def _take_in(
+        self,
+        key: _MessageKey,
+        header: FrameHeader,
+        llr: LlrArray,
+        estimate: ChannelEstimate,
+        span: tuple[int, int],
+    ) -> list[MessageEvent]:
+        """Add a frame to an open or new message."""
+        events: list[MessageEvent] = []
+        layout, block_index = key[1], header.block_index
+        message = self._open.get(key)
         if message is None:
             while len(self._open) >= self._max_messages:
                 self.evicted_messages += 1
                 events += self._end_message(next(iter(self._open)))
-            message = self._open[key] = _PartialMessage(header.message_id, layout, span[0])
+            message = _PartialMessage(header.message_id, layout, span[0], _place_of(header))
+            self._open[key] = message
 
-        message.end_sample = span[1]
-        message.frames += 1
-        message.signal_power += estimate.signal_power
-        message.noise_power += estimate.noise_variance
-        message.error_power += estimate.evm**2
-        block = message.soft_bits.setdefault(header.block_index, {})
-        block[header.frame_index] = llr
-        message.samples.setdefault(header.block_index, []).append(span[0])
-        self._soft_bits += llr.size
+        message.place, message.end_sample = _place_of(header), span[1]
+        if message.rv.get(block_index, header.rv) != header.rv:
+            events.append(self._decide_block(message, block_index))
+        if header.round:
+            behind = sum(index > block_index for index in message.missing_blocks())
+            message.feedback_at = _end_of_round(header, span, behind)
+        if block_index in message.decoded:
+            self.repeated_frames += 1
+        else:
+            message.frames += 1
+            message.signal_power += estimate.signal_power
+            message.noise_power += estimate.noise_variance
+            message.error_power += estimate.evm**2
+            message.samples.setdefault(block_index, []).append(span[0])
+            message.rv[block_index] = header.rv
+            message.soft_bits.setdefault(block_index, {})[header.frame_index] = llr
+            self._soft_bits += llr.size
 
-        for earlier in sorted(index for index in message.soft_bits if index < header.block_index):
+        for earlier in sorted(index for index in message.soft_bits if index < block_index):
             events.append(self._decide_block(message, earlier))
-        if len(block) == layout.frame_count:
-            events.append(self._decide_block(message, header.block_index))
+        if len(message.soft_bits.get(block_index, ())) == layout.frame_count:
+            events.append(self._decide_block(message, block_index))
         while self._soft_bits > self._max_soft_bits:
-            oldest = next(partial for partial in self._open.values() if partial.soft_bits)
             self.evicted_blocks += 1
-            events.append(self._decide_block(oldest, min(oldest.soft_bits)))
-        if len(message.decoded) + len(message.lost) == layout.block_count:
+            events += self._make_room()
+        if message.is_decided():
             events += self._end_message(key)
         return events
 
+    def _make_room(self) -> list[MessageEvent]:
+        """Drop the oldest block that waits for another transmission, or decide the oldest one."""
+        for message in self._open.values():
+            if message.combined:
+                self._soft_bits -= message.combined.pop(min(message.combined)).buffer.size
+                return []
+        message = next(partial for partial in self._open.values() if partial.soft_bits)
+        return [self._decide_block(message, min(message.soft_bits))]
+
     def expire(self, now: int) -> list[MessageEvent]:
-        """End the messages of which nothing was heard for long before absolute sample `now`."""
-        late = [key for key, msg in self._open.items() if msg.end_sample + self._timeout <= now]
-        late.sort(key=lambda key: self._open[key].end_sample)
-        return [event for key in late for event in self._end_message(key)]
+        """Do what is due at absolute sample `now`, in the order in which it became due.
+
+        Feedback of rounds that must be over, and the end of messages of which nothing was heard for
+        long.
+        """
+        events: list[MessageEvent] = []
+        while due := [deadline for deadline in self._deadlines() if deadline[0] <= now]:
+            _, key, action = min(due, key=lambda deadline: deadline[0])
+            events += action(key)
+        return events
+
+    def _deadlines(self) -> Iterator[tuple[int, _MessageKey, _Action]]:
+        """Absolute sample, message, and what is to be done then."""
+        for key, message in self._open.items():
+            yield message.end_sample + self._timeout, key, self._end_message
+        for key, concluded in self._concluded.items():
+            yield concluded.end_sample + self._timeout, key, self._forget
+        for key in (*self._open, *self._concluded):
+            feedback_at = self._state(key).feedback_at
+            if feedback_at is not None:
+                yield feedback_at, key, self._give_feedback
 
     def flush(self) -> list[MessageEvent]:
-        """End all messages: the stream is over."""
-        return [event for key in list(self._open) for event in self._end_message(key)]
+        """Give the feedback that is due later, and end all messages: the stream is over."""
+        events: list[MessageEvent] = []
+        for key in (*self._open, *self._concluded):
+            events += self._give_feedback(key)
+        for key in list(self._open):
+            events += self._end_message(key)
+        return events
+
+    def _give_feedback(self, key: _MessageKey, now: int | None = None) -> list[MessageEvent]:
+        """Conclude a round and say what is missing, if that is due (by `now`, if given)."""
+        at = self._state(key).feedback_at
+        if at is None or (now is not None and at > now):
+            return []
+        events = self._decide_waiting(key)
+        state = self._state(key)  # which may be another by now
+        state.feedback_at = None
+        message_id, layout = key
+        prefix = b""
+        if isinstance(state, _PartialMessage):
+            missing = state.missing_blocks()
+        elif state.digest is None:
+            missing = tuple(range(layout.block_count))
+        else:
+            missing, prefix = (), state.digest[:DIGEST_PREFIX_BYTES]
+        acknowledgement = Acknowledgement(
+            message_id, layout.message_bytes, layout.block_count, state.place[0], missing, prefix
+        )
+        return [*events, FeedbackDue(acknowledgement, at)]
+
+    def _state(self, key: _MessageKey) -> _PartialMessage | _ConcludedMessage:
+        return self._open[key] if key in self._open else self._concluded[key]
+
+    def _forget(self, key: _MessageKey) -> list[MessageEvent]:
+        """Forget a complete message."""
+        del self._concluded[key]
+        return []
+
+    def _decide_waiting(self, key: _MessageKey) -> list[MessageEvent]:
+        """Decode all blocks of an open message that wait for frames, and end it if that is all."""
+        message = self._open.get(key)
+        if message is None:
+            return []
+        events: list[MessageEvent] = [
+            self._decide_block(message, index) for index in sorted(message.soft_bits)
+        ]
+        return events + (self._end_message(key) if message.is_decided() else [])
 
     def _stage_of_missing_frames(self) -> str:
         return "header" if self._header_failures else "detection"
 
     def _decide_block(self, message: _PartialMessage, block_index: int) -> BlockReceived:
-        layout = message.layout
-        frames = message.soft_bits.pop(block_index)
-        self._soft_bits -= len(frames) * layout.frame_bits
-        result = block_codec(layout).decode(
-            frames, message.message_id, block_index, self._max_iterations
-        )
+        layout, codec = message.layout, block_codec(message.layout)
+        frames, rv = message.soft_bits.pop(block_index), message.rv.pop(block_index)
+        received_bits = len(frames) * layout.frame_bits
+        self._soft_bits -= received_bits
+        place = (message.message_id, block_index)
+        transmissions = 1
+        if message.round:
+            earlier = message.combined.pop(block_index, None)
+            if earlier is not None:
+                transmissions += earlier.transmissions
+                received_bits += earlier.received_bits
+                self._soft_bits -= earlier.buffer.size
+            buffer = codec.combine(frames, *place, rv, None if earlier is None else earlier.buffer)
+            result = codec.decode_combined(buffer, self._max_iterations)
+            if not result.ok:
+                message.combined[block_index] = _SoftBlock(buffer, transmissions, received_bits)
+                self._soft_bits += buffer.size
+        else:
+            result = codec.decode(frames, *place, self._max_iterations)
         iterations = float(np.mean(result.iterations))
         message.iterations.append(iterations)
         data, stage = None, None
         if result.ok:
             payload = np.packbits(result.bits).tobytes()
             message.decoded[block_index] = payload
+            message.lost.pop(block_index, None)
             data = payload[: max(layout.message_bytes - block_index * layout.block_bytes, 0)]
         else:
             # With fewer coded bits than payload bits no decoder could have succeeded.
-            decodable = len(frames) * layout.frame_bits >= layout.payload_bits
+            decodable = received_bits >= layout.payload_bits
             stage = "ldpc" if decodable else self._stage_of_missing_frames()
             message.lost[block_index] = stage
+        # A transmission that comes on top makes use of the frames of those before.
+        samples = tuple(message.samples[block_index])
+        if result.ok or not message.round:
+            del message.samples[block_index]
         return BlockReceived(
             message_id=message.message_id,
             block_index=block_index,
             block_count=layout.block_count,
             data=data,
+            transmissions=transmissions,
             frames_received=len(frames),
             frames_expected=layout.frame_count,
             iterations=iterations,
             stage_failed=stage,
-            frame_samples=tuple(message.samples.pop(block_index)),
+            frame_samples=samples,
         )
 
     def _end_message(self, key: tuple[int, MessageLayout]) -> list[MessageEvent]:
@@ -486,9 +767,8 @@ class MessageAssembler:
         events: list[MessageEvent] = [
             self._decide_block(message, index) for index in sorted(message.soft_bits)
         ]
-        missing = tuple(
-            index for index in range(layout.block_count) if index not in message.decoded
-        )
+        self._soft_bits -= sum(block.buffer.size for block in message.combined.values())
+        missing = message.missing_blocks()
         data, stage = None, None
         if missing:
             stages = set(message.lost.values())
@@ -501,6 +781,8 @@ class MessageAssembler:
             sent_digest = joined[layout.message_bytes : layout.message_bytes + DIGEST_BYTES]
             if message_digest(data) != sent_digest:
                 data, stage = None, "digest"
+            if message.round:
+                self._conclude(key, message, None if data is None else sent_digest)
         self._header_failures = 0
         events.append(
             MessageReceived(
@@ -510,6 +792,7 @@ class MessageAssembler:
                 data=data,
                 block_count=layout.block_count,
                 missing_blocks=missing,
+                rounds=message.round,
                 frames_received=message.frames,
                 frames_expected=layout.block_count * layout.frame_count,
                 iterations=float(np.mean(message.iterations)),
@@ -521,3 +804,11 @@ class MessageAssembler:
             )
         )
         return events
+
+    def _conclude(self, key: _MessageKey, message: _PartialMessage, digest: bytes | None) -> None:
+        """Remember a message with acknowledgement whose blocks are all decoded."""
+        while len(self._concluded) >= self._max_messages:
+            del self._concluded[next(iter(self._concluded))]
+        self._concluded[key] = _ConcludedMessage(
+            digest, message.place, message.end_sample, message.feedback_at
+        )

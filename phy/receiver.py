@@ -23,7 +23,13 @@ from phy.errors import HeaderError
 from phy.frame import HEADER_MODULATION, FrameHeader, decode_header
 from phy.frame_report import CUT, OUT_OF_REACH, FrameReport, gain_fading
 from phy.llr_statistics import LlrStatistics
-from phy.message import BlockReceived, MessageAssembler, MessageLayout, MessageReceived
+from phy.message import (
+    BlockReceived,
+    MessageAssembler,
+    MessageEvent,
+    MessageLayout,
+    MessageReceived,
+)
 from phy.modulation import DemapMethod
 from phy.sample_statistics import SampleStatistics
 from phy.stream_report import StreamMeter, StreamReport
@@ -85,10 +91,11 @@ class ReceiverStatistics:
         frames_overlapping: of them those that begin inside of an earlier frame.
         header_failures: of them without a readable header.
         frames_cut: with a good header, but cut by the end of the stream.
-        frames_received: whose soft bits were used.
+        frames_received: with a good header, and complete.
+        frames_repeated: of them of transport blocks decoded before.
         blocks_decoded: transport blocks with a correct CRC.
-        blocks_failed: transport blocks tried in vain.
-        blocks_evicted: blocks decided early for lack of room.
+        blocks_failed: tries at transport blocks in vain.
+        blocks_evicted: blocks dropped or decided early for lack of room.
         messages_complete: delivered with a correct digest.
         messages_failed: ended without.
         messages_evicted: messages ended early for lack of room.
@@ -103,6 +110,7 @@ class ReceiverStatistics:
     header_failures: int = 0
     frames_cut: int = 0
     frames_received: int = 0
+    frames_repeated: int = 0
     blocks_decoded: int = 0
     blocks_failed: int = 0
     blocks_evicted: int = 0
@@ -111,7 +119,7 @@ class ReceiverStatistics:
     messages_evicted: int = 0
 
 
-Event = FrameReport | BlockReceived | MessageReceived
+Event = FrameReport | MessageEvent
 
 
 def failed_stage(events: Iterable[Event]) -> str | None:
@@ -397,16 +405,18 @@ class Receiver:
             burst=reception.burst,
         )
 
-    def _count(self, decided: list[BlockReceived | MessageReceived]) -> list[Event]:
+    def _count(self, decided: list[MessageEvent]) -> list[Event]:
         """Book what the assembler decided, and pass it on."""
         totals = self.statistics
         for event in decided:
             if isinstance(event, BlockReceived):
                 totals.blocks_decoded += event.data is not None
                 totals.blocks_failed += event.data is None
-            else:
+            elif isinstance(event, MessageReceived):
                 totals.messages_complete += event.data is not None
                 totals.messages_failed += event.data is None
+        totals.frames_repeated += self._assembler.repeated_frames
+        self._assembler.repeated_frames = 0
         totals.blocks_evicted += self._assembler.evicted_blocks
         totals.messages_evicted += self._assembler.evicted_messages
         self._assembler.evicted_blocks = self._assembler.evicted_messages = 0

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from phy.frame import ComplexArray
+from phy.frame import MAX_ROUNDS, ComplexArray
 from phy.mcs import ModulationCodingScheme, get_mcs
-from phy.message import MessageLayout, block_codec, cut_message, plan_message
+from phy.message import MessageLayout, block_codec, block_payload, plan_message
 from phy.symbol_spaced import SymbolSpaced
 from phy.waveform import Waveform
 
@@ -78,18 +78,72 @@ class Transmitter:
             ValueError: the identifier is out of range (both at once, not with the first frame).
         """
         layout = self.layout(len(message))
-        layout.header(message_id, 0, 0)
-        return self._frames(message, message_id, layout)
+        return self._frames(
+            message, message_id, layout, dict.fromkeys(range(layout.block_count), 0), 0
+        )
+
+    def send_round(
+        self, message: bytes, message_id: int, round_number: int, rv: Mapping[int, int]
+    ) -> Iterator[ComplexArray]:
+        """Frames of some blocks of a message with acknowledgement (:mod:`phy.harq`).
+
+        Arguments:
+            message: as for :meth:`send`.
+            message_id: 0 ... 65535.
+            round_number: 1 in the first round of the message, then ascending, 15 at most.
+            rv: redundancy version of each block to be sent, by its index; at least one.
+
+        Yields:
+            As :meth:`send`, in the order of the blocks' indices.
+
+        Raises:
+            MessageLengthError: the message is too long for the rate and depth.
+            ValueError: the identifier, the round, a block or its version is out of range (both at
+                once).
+        """
+        layout = self.layout(len(message))
+        if not rv or not 1 <= round_number <= MAX_ROUNDS:
+            raise ValueError(f"a round is numbered 1 ... {MAX_ROUNDS} and sends some blocks")
+        if not all(0 <= block_index < layout.block_count for block_index in rv):
+            raise ValueError(f"blocks are numbered 0 ... {layout.block_count - 1}")
+        return self._frames(message, message_id, layout, dict(sorted(rv.items())), round_number)
 
     def _frames(
-        self, message: bytes, message_id: int, layout: MessageLayout
+        self,
+        message: bytes,
+        message_id: int,
+        layout: MessageLayout,
+        rv: Mapping[int, int],
+        round_number: int,
+    ) -> Iterator[ComplexArray]:
+        """Check the arguments now, and make the frames one by one."""
+        for version in rv.values():
+            layout.header(message_id, 0, 0, version, round_number)
+        return self._made_frames(message, message_id, layout, rv, round_number)
+
+    def _made_frames(
+        self,
+        message: bytes,
+        message_id: int,
+        layout: MessageLayout,
+        rv: Mapping[int, int],
+        round_number: int,
     ) -> Iterator[ComplexArray]:
         codec = block_codec(layout)
-        for block_index, payload in enumerate(cut_message(message, layout)):
-            for frame_index, bits in enumerate(codec.encode(payload, message_id, block_index)):
-                header = layout.header(message_id, block_index, frame_index)
-                symbols = self.mcs.modulation.map(bits)
-                yield self._modulator.frame(header, symbols)
+        last_block = max(rv) if round_number else None
+        for block_index, version in rv.items():
+            payload = block_payload(message, layout, block_index)
+            frames = codec.encode(payload, message_id, block_index, version)
+            for frame_index, bits in enumerate(frames):
+                header = layout.header(
+                    message_id,
+                    block_index,
+                    frame_index,
+                    version,
+                    round_number,
+                    block_index == last_block,
+                )
+                yield self._modulator.frame(header, self.mcs.modulation.map(bits))
 
     def flush(self) -> ComplexArray:
         """The end of the last pulses of what was sent, to be called before a silence."""

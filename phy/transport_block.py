@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from phy.crc import CRC16, CRC24A, CrcPolynomial, crc_attach, crc_check
-from phy.ldpc import MAX_RATE, LdpcCode, select_base_graph
+from phy.ldpc import MAX_RATE, LdpcCode, LdpcResult, select_base_graph
 from phy.segmentation import Segmentation
 
 _LONGEST_WITH_CRC16 = 3824
@@ -143,10 +143,76 @@ class TransportBlockCode:
         received = np.asarray(llr)
         if received.shape != (self.coded_bits,):
             raise ValueError(f"llr must have shape ({self.coded_bits},), not {received.shape}")
-        results = [
-            code.decode(received[sent].reshape(-1, code.n), max_iterations, rv, threads)
-            for code, _, sent in self._equal_blocks
-        ]
+        return self._join(
+            [
+                code.decode(received[sent].reshape(-1, code.n), max_iterations, rv, threads)
+                for code, _, sent in self._equal_blocks
+            ]
+        )
+
+    @property
+    def buffer_shape(self) -> tuple[int, int]:
+        """Code blocks C, and bits of the circular buffer of each."""
+        return self.segmentation.block_count, self._equal_blocks[0][0].buffer_size
+
+    def soft_buffer(
+        self, llr: ArrayLike, rv: int = 0, buffer: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Combines the LLRs of a transmission with those of earlier ones of the same block.
+
+        Arguments:
+            llr: LLRs log p(0)/p(1) of the code bits, 0 for what was not received, shape (G,).
+                Large magnitudes are clipped to 10^6.
+            rv: Redundancy version 0 to 3 of this transmission.
+            buffer: What earlier calls gave, left as it is; None at the first transmission.
+
+        Returns:
+            Sums of LLRs in the code blocks' circular buffers, shape `buffer_shape`, float32.
+
+        Raises:
+            ValueError: If an LLR is NaN, or a shape or `rv` is not as stated.
+        """
+        received = np.asarray(llr)
+        if received.shape != (self.coded_bits,):
+            raise ValueError(f"llr must have shape ({self.coded_bits},), not {received.shape}")
+        if buffer is not None and buffer.shape != self.buffer_shape:
+            raise ValueError(f"buffer must have shape {self.buffer_shape}, not {buffer.shape}")
+        return np.concatenate(
+            [
+                code.soft_buffer(
+                    received[sent].reshape(-1, code.n), rv, None if buffer is None else buffer[rows]
+                )
+                for code, rows, sent in self._equal_blocks
+            ]
+        )
+
+    def decode_buffer(
+        self, buffer: NDArray[np.float32], max_iterations: int = 25, threads: int = 1
+    ) -> TransportBlockResult:
+        """Decodes one transport block from the LLRs of all its transmissions.
+
+        Arguments:
+            buffer: What `soft_buffer` gave, shape `buffer_shape`.
+            max_iterations: LDPC iterations after which a code block is given up, at least 1.
+            threads: Threads among which the code blocks are divided; does not change the result.
+
+        Returns:
+            Payload, and whether it can be trusted.
+
+        Raises:
+            ValueError: If an LLR is NaN, or a shape or number is not as stated.
+        """
+        if buffer.shape != self.buffer_shape:
+            raise ValueError(f"buffer must have shape {self.buffer_shape}, not {buffer.shape}")
+        return self._join(
+            [
+                code.decode_buffer(buffer[rows], max_iterations, threads)
+                for code, rows, _ in self._equal_blocks
+            ]
+        )
+
+    def _join(self, results: list[LdpcResult]) -> TransportBlockResult:
+        """Payload and checks of the decoded code blocks, given in their order."""
         blocks = np.concatenate([result.bits for result in results])
         finished = np.concatenate([result.parity_ok for result in results])
         transport_block, block_crc_ok = self.segmentation.join(blocks)

@@ -254,6 +254,15 @@ def link(
     depth: Annotated[
         int, typer.Option(metavar="N", min=1, help="Frames that the interleaver spans.")
     ] = 16,
+    harq: Annotated[
+        int,
+        typer.Option(
+            metavar="ROUNDS",
+            min=0,
+            help="Retransmit what is missing, up to so many rounds in all, with feedback over a "
+            "return path of the same mean SNR; 0 sends once.",
+        ),
+    ] = 0,
     profile: Annotated[
         str, typer.Option("--profile", "-p", metavar="NAME|FILE", help="Hardware profile.")
     ] = "simulated",
@@ -278,6 +287,7 @@ def link(
     \b
     Example:
       sscc link photo.png --channel rayleigh --doppler 50 --snr 15 --mcs qpsk-1/2 --seed 1 -o out/
+      sscc link photo.png --channel rayleigh-block --snr 8 --mcs 16qam-3/4 --depth 4 --harq 6
       sscc link photo.png --waveform ofdm --cfo 180000 --clock-offset 30 --snr 15
     """
     from flowgraphs.link import LinkConfig, run_link
@@ -301,6 +311,7 @@ def link(
             block_length=block_length,
             csi=csi,
             depth=depth,
+            harq=harq,
             profile=profile,
         )
     except ValueError as error:

@@ -17,6 +17,7 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
+from flowgraphs.closed_loop import Exchange
 from flowgraphs.link import LinkConfig
 from source_codec.conversion import from_denoisers
 from source_codec.denoiser import Denoiser, DenoiserShape
@@ -401,6 +402,7 @@ def test_refused_arrays(
         ("link {image} --snr nan", ["es_n0_db"]),
         ("link {image} --snr 4000", ["es_n0_db", "-200 to 200 dB", "not 4000"]),
         ("link {image} --snr -4000", ["es_n0_db", "-200 to 200 dB", "not -4000"]),
+        ("link {image} --harq 16", ["max_rounds", "1 ... 15, not 16"]),
         ("link {image} --depth 65", ["depth", "1 ... 64 frames, not 65"]),
         ("link {image} --doppler 1e9", ["Doppler", "1000000000.0 Hz", "100000.0 Hz"]),
         ("link {image} --symbol-rate nan", ["--symbol-rate"]),
@@ -446,6 +448,27 @@ def test_link_over_a_synchronized_waveform(
         frame["detected"] and frame["header_ok"] and frame["payload_ok"]
         for frame in outcome.json["frames"]
     )
+
+
+def test_link_with_harq_brings_what_one_round_does_not(sscc: Sscc, model: Path, gray: Path) -> None:
+    """QPSK 3/4 needs 4 dB once; at 2 dB two rounds make 3/8 of it."""
+    arguments = ["link", gray, "--channel", "awgn", "--snr", 2, "--mcs", "qpsk-3/4"]
+    outcome = sscc(*arguments, "--model", model, "--json")
+    assert outcome.status == 1
+    once = outcome.json
+    assert (once["exact"], once["rounds"], once["return_channel_uses"]) == (False, None, None)
+    outcome = sscc(*arguments, "--harq", 4, "--model", model, "--json")
+    assert outcome.status == 0
+    rounds = outcome.json
+    assert rounds["exact"]
+    assert (rounds["rounds"], rounds["block_errors"], rounds["feedback_lost"]) == (2, 0, 0)
+    assert rounds["blocks_retransmitted"] == rounds["blocks"]
+    assert rounds["feedback_sent"] == 2
+    assert rounds["forward_channel_uses"] == 2 * once["channel_uses"]
+    both = rounds["forward_channel_uses"] + rounds["return_channel_uses"]
+    assert rounds["channel_uses"] == both
+    text = sscc(*arguments, "--harq", 4, "--model", model).stdout
+    assert "Blocks retransmitted" in text
 
 
 def test_link_that_fails_leaves_no_image(
@@ -683,7 +706,7 @@ def test_link_report_leaves_out_what_does_not_apply() -> None:
         "stage_failed": "ldpc",
         "mcs": "qpsk-1/2",
         "diagnosis": ["2 frames lost (payload): noise"],
-    }
+    } | dict.fromkeys((field.name for field in fields(Exchange)), None)
     lines = report_lines(report)
     assert lines[0].split() == ["Pixels", "exact", "NO"]
     assert lines[1].split() == ["Failed", "stage", "ldpc"]

@@ -76,6 +76,16 @@ def test_header_bits_round_trip(header):
     assert header.fields()["message_id"] == header.message_id
 
 
+def test_literal_header_bits():
+    once = "0001 001001 1011111011101111 0000000000001100001101010000 000000000011 000000000100"
+    once += " 001111 001111 01111111111111 "
+    # Frames sent once are those of the first transmitters: eight zeros.
+    assert "".join(map(str, HEADER.to_bits())) == (once + "00000000").replace(" ", "")
+    again = replace(HEADER, rv=2, round=5, last_block=1)
+    assert "".join(map(str, again.to_bits())) == (once + "10 0101 1 0").replace(" ", "")
+    assert FrameHeader.from_bits(again.to_bits()) == again
+
+
 @given(st.binary(min_size=14, max_size=14))
 def test_any_bits_give_a_consistent_header_or_an_error(octets):
     bits = np.unpackbits(np.frombuffer(octets, dtype=np.uint8))
@@ -90,7 +100,15 @@ def test_any_bits_give_a_consistent_header_or_an_error(octets):
 
 @pytest.mark.parametrize(
     "change",
-    [{"version": 2}, {"reserved": 1}, {"mcs_index": 63}, {"block_index": 5}, {"frame_index": 16}],
+    [
+        {"version": 2},
+        {"reserved": 1},
+        {"mcs_index": 63},
+        {"block_index": 5},
+        {"frame_index": 16},
+        {"rv": 2},
+        {"last_block": 1},
+    ],
 )
 def test_contradictions_are_refused_in_spite_of_a_good_crc(change):
     bits = replace(HEADER, **change).to_bits()
@@ -101,7 +119,12 @@ def test_contradictions_are_refused_in_spite_of_a_good_crc(change):
 
 
 def test_fields_out_of_range():
-    for change in ({"message_id": 2**16}, {"block_count": 0}, {"data_symbols": 2**14 + 1}):
+    for change in (
+        {"message_id": 2**16},
+        {"block_count": 0},
+        {"data_symbols": 2**14 + 1},
+        {"round": 16},
+    ):
         with pytest.raises(ValueError, match="outside"):
             replace(HEADER, **change)
 

@@ -15,6 +15,7 @@ Examples:
     True
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -122,6 +123,11 @@ class LdpcCode:
         """Known zeros between the k information bits and the parity."""
         return self._graph.information_columns * self._graph.lifting_size - self.k
 
+    @property
+    def buffer_size(self) -> int:
+        """Bits N of the circular buffer, of which a transmission reads n."""
+        return self._buffer.size
+
     def encode(self, bits: ArrayLike, rv: int = 0) -> NDArray[np.uint8]:
         """Encodes blocks and matches them to the rate.
 
@@ -173,27 +179,118 @@ class LdpcCode:
         Raises:
             ValueError: If an LLR is NaN, or a shape, number or name is not as stated.
         """
-        received = np.asarray(llr, dtype=np.float32)
-        if received.ndim == 0 or received.shape[-1] != self.n:
-            raise ValueError(f"llr must have shape [..., {self.n}], not {received.shape}")
-        least, most = received.min(initial=0), received.max(initial=0)
-        if np.isnan(least):
-            raise ValueError("llr must not hold NaN")
-        if max_iterations < 1 or threads < 1:
-            raise ValueError("max_iterations and threads must be at least 1")
-        if algorithm not in decoder.ALGORITHMS:
-            names = ", ".join(decoder.ALGORITHMS)
-            raise ValueError(f"algorithm must be one of {names}, not {algorithm!r}")
-        batch = received.shape[:-1]
-        rows = received.reshape(int(np.prod(batch)), self.n)
-        if least < -decoder.LLR_LIMIT or most > decoder.LLR_LIMIT:
-            rows = np.clip(rows, -decoder.LLR_LIMIT, decoder.LLR_LIMIT)
-        graph = _decoding_graph(self._graph, self._buffer, self.n, rv)
+        rows, batch = _rows(llr, self.n)
+        graph = _graph_of_transmission(self._graph, self._buffer, self.n, rv)
 
         def undo_rate_matching(llr: NDArray[np.float32]) -> NDArray[np.float32]:
             selected = deinterleave(llr, self.bits_per_symbol)
             return self._buffer.combine(selected, graph.column_count, rv, FILLER_LLR)
 
+        return self._decode(
+            rows,
+            batch,
+            graph,
+            undo_rate_matching,
+            max_iterations,
+            threads,
+            algorithm,
+            early_stop,
+        )
+
+    def soft_buffer(
+        self, llr: ArrayLike, rv: int = 0, buffer: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Combines the LLRs of a transmission with those of earlier ones of the same blocks.
+
+        Each code bit's LLRs are added: Chase combining where transmissions overlap, incremental
+        redundancy where they do not.
+
+        Arguments:
+            llr: LLRs log p(0)/p(1) of the code bits, shape [..., n], 0 for what was not received.
+                Large magnitudes are clipped to 10^6.
+            rv: Redundancy version 0 to 3 of this transmission.
+            buffer: What earlier calls gave, left as it is; None at the first transmission.
+
+        Returns:
+            LLRs in the order of the circular buffer, shape [..., buffer_size], float32.
+
+        Raises:
+            ValueError: If an LLR is NaN, or a shape or `rv` is not as stated.
+        """
+        rows, batch = _rows(llr, self.n)
+        shape = (*batch, self.buffer_size)
+        if buffer is None:
+            buffer = np.zeros(shape, dtype=np.float32)
+        elif buffer.shape != shape:
+            raise ValueError(f"buffer must have shape {shape}, not {buffer.shape}")
+        words = buffer.reshape(-1, self.buffer_size).copy()
+        self._buffer.accumulate(words, deinterleave(rows, self.bits_per_symbol), rv)
+        return words.reshape(shape)
+
+    def decode_buffer(
+        self,
+        buffer: ArrayLike,
+        max_iterations: int = 25,
+        threads: int = 1,
+        algorithm: str = "min-sum",
+        early_stop: bool = True,
+    ) -> LdpcResult:
+        """Decodes blocks from combined LLRs.
+
+        Arguments:
+            buffer: LLRs of :meth:`soft_buffer`, shape [..., buffer_size].
+            max_iterations: See :meth:`decode`, as for the arguments below.
+            threads: Threads.
+            algorithm: "min-sum" or "sum-product".
+            early_stop: Whether a block stops once all checks hold.
+
+        Returns:
+            Information bits and how decoding went.
+
+        Raises:
+            ValueError: If an LLR is NaN, or a shape, number or name is not as stated.
+        """
+        rows, batch = _rows(buffer, self.buffer_size)
+
+        columns = self._graph.column_count
+        heard = (rows != 0).any(axis=0, keepdims=True).astype(np.float32)
+        word = self._buffer.combine(heard, columns, 0, filler_llr=0)
+        received = word.reshape(columns, self.lifting_size).any(axis=1)
+        graph = _decoding_graph(self._graph, self._buffer, received.tobytes())
+        # The buffer ends with the parity, of which the graph may not need the last columns.
+        end = self.buffer_size - (columns - graph.column_count) * self.lifting_size
+
+        def code_word_order(llr: NDArray[np.float32]) -> NDArray[np.float32]:
+            return self._buffer.combine(llr[:, :end], graph.column_count, 0, FILLER_LLR)
+
+        return self._decode(
+            rows,
+            batch,
+            graph,
+            code_word_order,
+            max_iterations,
+            threads,
+            algorithm,
+            early_stop,
+        )
+
+    def _decode(
+        self,
+        rows: NDArray[np.float32],
+        batch: tuple[int, ...],
+        graph: LiftedGraph,
+        undo_rate_matching: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+        max_iterations: int,
+        threads: int,
+        algorithm: str,
+        early_stop: bool,
+    ) -> LdpcResult:
+        """Decodes rows of LLRs on the part of the graph that they tell something of."""
+        if max_iterations < 1 or threads < 1:
+            raise ValueError("max_iterations and threads must be at least 1")
+        if algorithm not in decoder.ALGORITHMS:
+            names = ", ".join(decoder.ALGORITHMS)
+            raise ValueError(f"algorithm must be one of {names}, not {algorithm!r}")
         posterior, parity_ok, iterations = decoder.decode(
             rows,
             undo_rate_matching,
@@ -213,13 +310,37 @@ class LdpcCode:
         )
 
 
+def _rows(llr: ArrayLike, length: int) -> tuple[NDArray[np.float32], tuple[int, ...]]:
+    """LLRs of shape [..., length] as checked and clipped rows, and the leading shape."""
+    received = np.asarray(llr, dtype=np.float32)
+    if received.ndim == 0 or received.shape[-1] != length:
+        raise ValueError(f"llr must have shape [..., {length}], not {received.shape}")
+    least, most = received.min(initial=0), received.max(initial=0)
+    if np.isnan(least):
+        raise ValueError("llr must not hold NaN")
+    batch = received.shape[:-1]
+    rows = received.reshape(int(np.prod(batch)), length)
+    if least < -decoder.LLR_LIMIT or most > decoder.LLR_LIMIT:
+        rows = np.clip(rows, -decoder.LLR_LIMIT, decoder.LLR_LIMIT)
+    return rows, batch
+
+
 @lru_cache(maxsize=256)
-def _decoding_graph(graph: LiftedGraph, buffer: CircularBuffer, n: int, rv: int) -> LiftedGraph:
+def _graph_of_transmission(
+    graph: LiftedGraph, buffer: CircularBuffer, n: int, rv: int
+) -> LiftedGraph:
+    """The graph for decoding from a single transmission."""
+    return _decoding_graph(graph, buffer, buffer.columns_sent(n, rv).tobytes())
+
+
+@lru_cache(maxsize=256)
+def _decoding_graph(graph: LiftedGraph, buffer: CircularBuffer, columns_sent: bytes) -> LiftedGraph:
     """The graph as the decoder goes through it, without what cannot contribute.
 
-    That is rows whose parity is not sent, and columns of filler only.
+    That is rows whose parity is not sent, and columns of filler only. `columns_sent` says of which
+    base columns something is sent, a bool each.
     """
-    sent = buffer.columns_sent(n, rv)
+    sent = np.frombuffer(columns_sent, dtype=np.bool_)
     rows = decoder.layer_order(graph)
     # Extension row r alone holds parity column information_columns + r.
     rows_used = (rows < CORE_ROWS) | sent[graph.information_columns + rows]

@@ -130,6 +130,18 @@ class CircularBuffer:
                 words[:, parity:][:, behind] += llr[:, sent][:, before:]
         return words
 
+    def accumulate(self, buffer: NDArray[np.float32], llr: NDArray[np.float32], rv: int) -> None:
+        """Adds the LLRs of one transmission to those of the buffer (soft combining).
+
+        Arguments:
+            buffer: LLRs in the order of the circular buffer, shape (words, size), float32; changed
+                in place.
+            llr: LLRs of the selected bits, shape (words, E), float32.
+            rv: Redundancy version of the transmission.
+        """
+        for sent, place in self.runs(llr.shape[1], rv):
+            buffer[:, place] += llr[:, sent]
+
     def columns_sent(self, length: int, rv: int) -> NDArray[np.bool_]:
         """Base columns of which at least one bit is selected.
 
