@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowgraphs.adaptation import AUTO, scheme_of
+from flowgraphs.impairments import LinkImpairments, LinkPath, overlaid
 from hw_profiles.profile import load_profile
 from phy import (
     FrameReport,
@@ -33,17 +34,22 @@ from phy import (
     rayleigh_iid,
     rayleigh_jakes,
 )
+from phy.chain import Chain, Propagation, ReceiverImpairments, TransmitterImpairments
 from phy.channel import Channel
-from phy.impairments import CarrierOffset, ClockOffset, SampleBlock
+from phy.impairments import AdditiveNoise
 from phy.mcs import mcs_names
 from phy.ofdm import Ofdm
+from phy.random_process import child_seed
 from phy.single_carrier import SingleCarrier
 from phy.symbol_spaced import SymbolSpaced
+from phy.tapped_delay_line import TappedDelayLine
 from phy.waveform import Waveform
 from source_codec import Codec, CorruptStream
 from source_codec.composition import Samples
 
-CHANNELS = ("awgn", "rayleigh", "rayleigh-block", "rayleigh-iid")
+MULTIPATH = {f"tdl-{letter}": f"TDL-{letter.upper()}" for letter in "abcde"}
+"""Names of the tapped delay lines, and what :data:`phy.tapped_delay_line.PROFILES` calls them."""
+CHANNELS = ("awgn", "rayleigh", "rayleigh-block", "rayleigh-iid", *MULTIPATH)
 CSI = {"pilots": "wiener", "least-squares": "least_squares", "perfect": "perfect"}
 """Names of the receiver's channel knowledge, and what :class:`phy.ReceiverConfig` calls them."""
 WAVEFORMS: dict[str, Waveform] = {
@@ -69,15 +75,15 @@ class LinkConfig:
         mcs: modulation-and-coding scheme, for example "qpsk-1/2"; "auto" takes the fastest that the
             channel allows, see :mod:`flowgraphs.adaptation`.
         seed: seed of every random draw.
-        doppler_hz: maximum Doppler shift of "rayleigh".
+        doppler_hz: maximum Doppler shift of "rayleigh" and of the delay lines.
+        delay_spread_s: root-mean-square delay spread of the delay lines.
         symbol_rate: symbols per second.
         waveform: one of :data:`WAVEFORMS`; "symbols" is one sample per symbol, ideally timed.
-        cfo_hz: carrier offset at the receiver, Hz.
-        clock_ppm: offset of the receiver's sampling clock, parts per million.
         block_length: symbols per fading block of "rayleigh-block".
         csi: "pilots" (Wiener filter), "least-squares" or "perfect".
         depth: frames that the interleaver spans.
         profile: hardware profile of both ends.
+        impairments: faults of the two radios, in place of those of the profile.
     """
 
     channel: str = "rayleigh"
@@ -85,14 +91,14 @@ class LinkConfig:
     mcs: str = "qpsk-1/2"
     seed: int = 1
     doppler_hz: float = 50.0
+    delay_spread_s: float = 100e-9
     symbol_rate: float = 1e6
     waveform: str = "symbols"
-    cfo_hz: float = 0.0
-    clock_ppm: float = 0.0
     block_length: int = 1000
     csi: str = "pilots"
     depth: int = 16
     profile: str = "simulated"
+    impairments: LinkImpairments = field(default_factory=LinkImpairments)
 
     def __post_init__(self) -> None:
         if self.channel not in CHANNELS:
@@ -101,11 +107,8 @@ class LinkConfig:
             raise ValueError(f"unknown csi {self.csi!r}; one of {', '.join(CSI)}")
         if self.waveform not in WAVEFORMS:
             raise ValueError(f"unknown waveform {self.waveform!r}; one of {', '.join(WAVEFORMS)}")
-        if self.waveform == "symbols" and (self.cfo_hz or self.clock_ppm):
-            raise ValueError(
-                "the waveform 'symbols' is ideally timed and tuned: carrier and clock offsets need "
-                "'single-carrier' or 'ofdm'"
-            )
+        if self.waveform == "symbols":
+            self._require_ideal_radios()
         if self.channel == "rayleigh-iid" and self.csi != "perfect":
             raise ValueError(
                 "rayleigh-iid fades every symbol independently, so pilots tell nothing of the "
@@ -119,8 +122,7 @@ class LinkConfig:
         # Both refuse impossible parameters.
         self.make_transmitter(mcs_names()[0] if self.mcs == AUTO else self.mcs)
         self.make_receiver()
-        self.make_channel(np.random.SeedSequence(0))
-        self.make_impairments()
+        self.make_path(np.random.SeedSequence(0), np.random.SeedSequence(0))
         if not load_profile(self.profile).sample_rate.supports(self.sample_rate):
             raise ValueError(
                 f"profile {self.profile!r} does not offer {self.sample_rate:g} samples a second"
@@ -150,17 +152,33 @@ class LinkConfig:
             )
         )
 
-    def make_impairments(self) -> list[SampleBlock]:
-        """What the receiver's oscillator does to the samples."""
-        blocks = []
-        if self.clock_ppm:
-            blocks.append(ClockOffset(self.clock_ppm).block(self.sample_rate))
-        if self.cfo_hz:
-            blocks.append(CarrierOffset(self.cfo_hz).block(self.sample_rate))
-        return blocks
+    def make_path(
+        self, channel_seed: np.random.SeedSequence, radio_seed: np.random.SeedSequence
+    ) -> LinkPath:
+        """What lies between transmitter and receiver: two radios, and a channel between them."""
+        rate = self.sample_rate
+        transmitter = overlaid(TransmitterImpairments(), self.impairments.transmitter(rate))
+        receiver = overlaid(ReceiverImpairments(), self.impairments.receiver(rate))
+        return LinkPath(
+            transmitter.block(rate, child_seed(radio_seed, 0)),
+            self.make_channel(channel_seed),
+            receiver.block(rate, child_seed(radio_seed, 1)),
+            self.impairments.level_db,
+            self.symbol_rate,
+        )
 
-    def make_channel(self, seed: np.random.SeedSequence) -> Channel:
-        """The channel's stream object, at the sample rate."""
+    def _require_ideal_radios(self) -> None:
+        needs = "needs a waveform with samples, 'single-carrier' or 'ofdm'"
+        if self.channel in MULTIPATH:
+            raise ValueError(f"the channel {self.channel!r} {needs}")
+        if self.impairments != LinkImpairments():
+            raise ValueError(
+                "the waveform 'symbols' is ideally timed and tuned: whatever radios do to samples "
+                f"{needs}"
+            )
+
+    def make_channel(self, seed: np.random.SeedSequence) -> Channel | Chain:
+        """The channel's stream object, at the sample rate: a chain if it has echoes."""
         # A symbol's energy is spread over its samples; the noise has N0 in each of them.
         spread = self.phy_waveform.samples_per_symbol
         snr_db = self.es_n0_db - 10 * np.log10(spread)
@@ -176,8 +194,14 @@ class LinkConfig:
                 )
             case "rayleigh-block":
                 return rayleigh_block(snr_db, block_length=spread * self.block_length, seed=seed)
-            case _:
+            case "rayleigh-iid":
                 return rayleigh_iid(snr_db, seed=seed)
+            case _:
+                fading = TappedDelayLine(
+                    MULTIPATH[self.channel], self.delay_spread_s, self.doppler_hz
+                )
+                noise = AdditiveNoise.from_es_n0(self.es_n0_db, spread)
+                return Propagation(fading=fading, noise=noise).block(self.sample_rate, seed)
 
 
 @dataclass(frozen=True)
@@ -199,8 +223,10 @@ class LinkReport:
         esrc_n0_db: energy per source sub-pixel over N0.
         snr_estimated_db: the receiver's estimate of Es/N0; None if no message was seen.
         evm_db: error vector magnitude of known symbols; None if no message was seen.
+        clipped_samples: samples beyond full scale of a converter, at either end.
         frames: the receiver's report of every frame.
-        fading_db: |h|^2 in dB along the transmission, thinned out for plotting.
+        fading_db: |h|^2 in dB (of multipath the mean over the band) along the transmission, thinned
+            out for plotting.
         sample_rate: samples per second, the time axis of frames and fading.
         fading_step: samples between two values of ``fading_db``.
     """
@@ -218,6 +244,7 @@ class LinkReport:
     esrc_n0_db: float
     snr_estimated_db: float | None
     evm_db: float | None
+    clipped_samples: int
     frames: list[FrameReport] = field(repr=False)
     fading_db: NDArray[np.float64] = field(repr=False)
     sample_rate: float
@@ -233,6 +260,7 @@ class LinkReport:
         names = (
             "exact", "psnr_db", "bits", "bpsp", "channel_uses", "blocks", "block_errors",
             "es_n0_db", "esrc_n0_db", "snr_estimated_db", "evm_db", "stage_failed", "mcs",
+            "clipped_samples",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
@@ -267,14 +295,13 @@ def run_link(
         MessageLengthError: its stream is too long for the scheme and depth.
     """
     report = progress or (lambda fraction: None)
-    lead_seed, channel_seed = np.random.SeedSequence(config.seed).spawn(2)
+    lead_seed, channel_seed, radio_seed = np.random.SeedSequence(config.seed).spawn(3)
     lead_in = int(np.random.default_rng(lead_seed).integers(_LEAD_IN))
     stream = codec.encode(image)
     report(0.3)
 
     transmitter = config.make_transmitter(scheme_of(config, len(stream)).name)
-    channel = config.make_channel(channel_seed)
-    impairments = config.make_impairments()
+    path = config.make_path(channel_seed, radio_seed)
     receiver = config.make_receiver()
     layout = transmitter.layout(len(stream))
     channel_uses = transmitter.channel_uses(len(stream))
@@ -284,14 +311,13 @@ def run_link(
     total = channel_uses * config.phy_waveform.samples_per_symbol
     fading_step = max(1, total // 4000)
     for samples in _samples(transmitter, stream, lead_in, _LEAD_IN):
-        output = channel.process(samples)
-        received_samples = output.samples
-        for block in impairments:
-            received_samples = block.process(received_samples)
-        events += receiver.process(received_samples, output.gains)
+        output = path.process(samples)
+        events += receiver.process(output.samples, output.gains)
         gains.append(output.gains[-sent % fading_step :: fading_step])
         sent += len(samples)
         report(0.3 + 0.4 * min(sent / total, 1.0))
+    if config.waveform != "symbols":
+        events += receiver.process(path.flush())
     events += receiver.flush()
 
     messages = [event for event in events if isinstance(event, MessageReceived)]
@@ -322,6 +348,7 @@ def run_link(
         esrc_n0_db=float(10 * np.log10(es_n0 * channel_uses / image.size)),
         snr_estimated_db=None if message is None else message.snr_db,
         evm_db=None if message is None else message.evm_db,
+        clipped_samples=path.clipped_samples,
         frames=[event for event in events if isinstance(event, FrameReport)],
         fading_db=20 * np.log10(np.maximum(np.abs(np.concatenate(gains)), 1e-6)),
         sample_rate=config.sample_rate,
