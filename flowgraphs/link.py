@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 from flowgraphs.adaptation import AUTO, scheme_of
 from flowgraphs.impairments import LinkImpairments, LinkPath, overlaid
+from hw_profiles.digital_twin import digital_twin
+from hw_profiles.limits import DirectionSettings, check_settings, nearest_in
 from hw_profiles.profile import load_profile
 from phy import (
     FrameReport,
@@ -34,7 +36,7 @@ from phy import (
     rayleigh_iid,
     rayleigh_jakes,
 )
-from phy.chain import Chain, Propagation, ReceiverImpairments, TransmitterImpairments
+from phy.chain import Chain, Propagation
 from phy.channel import Channel
 from phy.impairments import AdditiveNoise
 from phy.mcs import mcs_names
@@ -62,6 +64,7 @@ SOURCE_STAGE = "source"
 """The stage behind the receiver's own: the codec refused the bits, or the pixels differ."""
 _LEAD_IN = 4096  # samples of noise before the first frame, at most
 _CHUNK = 1 << 16
+_CARRIER_HZ = 2.4e9  # of radios that can tune to it
 _LARGEST_SNR_DB = 200.0  # either way; amplitudes and their squares stay far inside float32
 
 
@@ -82,7 +85,8 @@ class LinkConfig:
         block_length: symbols per fading block of "rayleigh-block".
         csi: "pilots" (Wiener filter), "least-squares" or "perfect".
         depth: frames that the interleaver spans.
-        profile: hardware profile of both ends.
+        profile: hardware profile of both ends, of which the link simulates the digital twins.
+        frequency_hz: carrier frequency of the twins; None for the nearest to 2.4 GHz.
         impairments: faults of the two radios, in place of those of the profile.
     """
 
@@ -98,6 +102,7 @@ class LinkConfig:
     csi: str = "pilots"
     depth: int = 16
     profile: str = "simulated"
+    frequency_hz: float | None = None
     impairments: LinkImpairments = field(default_factory=LinkImpairments)
 
     def __post_init__(self) -> None:
@@ -107,6 +112,7 @@ class LinkConfig:
             raise ValueError(f"unknown csi {self.csi!r}; one of {', '.join(CSI)}")
         if self.waveform not in WAVEFORMS:
             raise ValueError(f"unknown waveform {self.waveform!r}; one of {', '.join(WAVEFORMS)}")
+        self._require_what_the_profile_offers()
         if self.waveform == "symbols":
             self._require_ideal_radios()
         if self.channel == "rayleigh-iid" and self.csi != "perfect":
@@ -119,19 +125,25 @@ class LinkConfig:
                 f"es_n0_db must be -{_LARGEST_SNR_DB:g} to {_LARGEST_SNR_DB:g} dB, "
                 f"not {self.es_n0_db:g}"
             )
-        # Both refuse impossible parameters.
+        # All refuse impossible parameters.
         self.make_transmitter(mcs_names()[0] if self.mcs == AUTO else self.mcs)
         self.make_receiver()
         self.make_path(np.random.SeedSequence(0), np.random.SeedSequence(0))
-        if not load_profile(self.profile).sample_rate.supports(self.sample_rate):
-            raise ValueError(
-                f"profile {self.profile!r} does not offer {self.sample_rate:g} samples a second"
-            )
 
     @property
     def sample_rate(self) -> float:
         """Samples per second."""
         return self.symbol_rate * self.phy_waveform.samples_per_symbol
+
+    @property
+    def carrier_hz(self) -> float:
+        """Carrier frequency."""
+        if self.frequency_hz is not None:
+            return self.frequency_hz
+        profile = load_profile(self.profile)
+        direction = profile.rx or profile.tx
+        assert direction is not None
+        return nearest_in(direction.frequency, _CARRIER_HZ)
 
     @property
     def phy_waveform(self) -> Waveform:
@@ -157,13 +169,20 @@ class LinkConfig:
     ) -> LinkPath:
         """What lies between transmitter and receiver: two radios, and a channel between them."""
         rate = self.sample_rate
-        transmitter = overlaid(TransmitterImpairments(), self.impairments.transmitter(rate))
-        receiver = overlaid(ReceiverImpairments(), self.impairments.receiver(rate))
+        faults = self.impairments
+        twin = digital_twin(
+            load_profile(self.profile),
+            self.carrier_hz,
+            faults.full_scale,
+            np.random.SeedSequence([self.seed, 2]),  # the same radios whatever they send
+        )
+        transmitter = overlaid(twin.transmitter, faults.transmitter(rate))
+        receiver = overlaid(twin.receiver, faults.receiver(rate))
         return LinkPath(
             transmitter.block(rate, child_seed(radio_seed, 0)),
             self.make_channel(channel_seed),
             receiver.block(rate, child_seed(radio_seed, 1)),
-            self.impairments.level_db,
+            faults.level_db,
             self.symbol_rate,
         )
 
@@ -171,11 +190,21 @@ class LinkConfig:
         needs = "needs a waveform with samples, 'single-carrier' or 'ofdm'"
         if self.channel in MULTIPATH:
             raise ValueError(f"the channel {self.channel!r} {needs}")
+        if self.profile != "simulated":
+            raise ValueError(f"the profile {self.profile!r} {needs}")
         if self.impairments != LinkImpairments():
             raise ValueError(
                 "the waveform 'symbols' is ideally timed and tuned: whatever radios do to samples "
                 f"{needs}"
             )
+
+    def _require_what_the_profile_offers(self) -> None:
+        profile = load_profile(self.profile)
+        settings = DirectionSettings(self.sample_rate, self.carrier_hz)
+        if profile.rx is not None:
+            check_settings(profile, rx=settings)
+        if profile.tx is not None:
+            check_settings(profile, tx=settings)
 
     def make_channel(self, seed: np.random.SeedSequence) -> Channel | Chain:
         """The channel's stream object, at the sample rate: a chain if it has echoes."""

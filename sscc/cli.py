@@ -43,6 +43,16 @@ bench = typer.Typer(
     """,
 )
 app.add_typer(bench, name="bench")
+profiles = typer.Typer(
+    rich_markup_mode=None,
+    help="""Hardware profiles: what radios can do, with a source for every number.
+
+    \b
+    Example:
+      sscc profiles list
+    """,
+)
+app.add_typer(profiles, name="profiles")
 
 
 @app.callback()
@@ -363,9 +373,19 @@ def link(
             "-p",
             metavar="NAME|FILE",
             rich_help_panel=RADIO_PANEL,
-            help="Hardware profile of both ends.",
+            help="Hardware profile of both ends, of which the link simulates the faults; the "
+            "options of this group replace them.",
         ),
     ] = "simulated",
+    frequency: Annotated[
+        float | None,
+        typer.Option(
+            metavar="HZ",
+            rich_help_panel=RADIO_PANEL,
+            help="Carrier frequency, for the oscillators' errors.  [default: the nearest to 2.4 "
+            "GHz that the profile offers]",
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -389,6 +409,7 @@ def link(
       sscc link photo.png --channel rayleigh --doppler 50 --snr 15 --mcs qpsk-1/2 --seed 1 -o out/
       sscc link photo.png --waveform ofdm --cfo 180000 --clock-offset 30 --snr 15
       sscc link photo.png --waveform ofdm --channel tdl-c --delay-spread 300ns --adc-bits 8
+      sscc link photo.png --waveform single-carrier --channel awgn --profile pluto
     """
     from flowgraphs.impairments import LinkImpairments
     from flowgraphs.link import LinkConfig, run_link
@@ -412,6 +433,7 @@ def link(
             csi=csi,
             depth=depth,
             profile=profile,
+            frequency_hz=frequency,
             impairments=LinkImpairments(
                 cfo_hz=cfo,
                 carrier_drift_hz_per_s=carrier_drift,
@@ -763,6 +785,86 @@ def bench_receiver(
         print_json({"rows": [asdict(row) for row in rows]})
     else:
         Console().print(table(rows))
+
+
+@profiles.command("list")
+def profiles_list(
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the table of docs/hardware.md.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Lists the bundled profiles.
+
+    \b
+    Example:
+      sscc profiles list
+    """
+    from hw_profiles import load_profile, profile_names
+    from sscc import hardware
+
+    loaded = [load_profile(name) for name in profile_names()]
+    if json:
+        print_json({"profiles": [hardware.to_json(profile) for profile in loaded]})
+    elif markdown:
+        print(hardware.markdown(loaded))
+    else:
+        from rich.console import Console
+
+        Console().print(hardware.table(loaded))
+
+
+@profiles.command("show")
+def profiles_show(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME|FILE", show_default=False, help="Profile, or its file.")
+    ],
+    json: Json = False,
+) -> None:
+    """Shows all that a profile says, and where it has its numbers from.
+
+    \b
+    Example:
+      sscc profiles show pluto
+    """
+    from hw_profiles import load_profile
+    from sscc import hardware
+
+    profile = load_profile(name)
+    if json:
+        print_json(hardware.to_json(profile))
+    else:
+        print("\n".join(hardware.description_lines(profile)))
+
+
+@profiles.command("check")
+def profiles_check(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME|FILE]...", show_default=False, help="Profiles; all bundled ones if none."
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Checks profiles: every key known, with its unit, in its range, and with a source.
+
+    The exit status is 1 if any of them is wrong; the reason is printed.
+
+    \b
+    Example:
+      sscc profiles check my_radio.toml
+    """
+    from sscc import hardware
+
+    results = hardware.checked(names or [])
+    if json:
+        print_json({"profiles": results})
+    else:
+        for result in results:
+            print(f"{result['name']}: {'valid' if result['valid'] else result['reason']}")
+    if not all(result["valid"] for result in results):
+        raise typer.Exit(1)
 
 
 @app.command()

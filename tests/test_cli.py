@@ -17,8 +17,10 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
+import hw_profiles
 from flowgraphs.impairments import LinkImpairments
 from flowgraphs.link import LinkConfig
+from hw_profiles import load_profile, profile_names
 from source_codec.conversion import from_denoisers
 from source_codec.denoiser import Denoiser, DenoiserShape
 from sscc.cli import link, run
@@ -26,7 +28,9 @@ from sscc.link_report import report_lines
 from sscc.output import part_of, print_json
 from sscc.quantities import seconds
 
-COMMANDS = ["encode", "decode", "info", "link", "bench codec", "train"]
+COMMANDS = ["encode", "decode", "info", "link", "train"]
+GROUPS = {"bench": ["codec"], "profiles": ["list", "show", "check"]}
+SUBCOMMANDS = [f"{group} {name}" for group, names in GROUPS.items() for name in names]
 
 
 class Outcome(NamedTuple):
@@ -99,10 +103,10 @@ def test_only_working_commands_are_advertised(sscc: Sscc) -> None:
     listed = sscc("--help").stdout.split("Commands:")[1]
     assert listed.split("\n  ")[0] == ""
     names = [line.split()[0] for line in listed.splitlines() if line[:3].strip()]
-    assert names == [name.split()[0] for name in COMMANDS if name != "bench codec"] + ["bench"]
+    assert names == [*COMMANDS, *GROUPS]
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS, "bench"])
+@pytest.mark.parametrize("command", ["", *COMMANDS, *GROUPS, *SUBCOMMANDS])
 def test_help_shows_an_example(sscc: Sscc, command: str) -> None:
     outcome = sscc(*command.split(), "--help")
     assert outcome.status == 0
@@ -423,7 +427,13 @@ def test_refused_arrays(
         ("link {image} --symbol-rate nan", ["--symbol-rate"]),
         ("link {image} --snr -", ["--snr"]),
         ("link {image} --profile radio", ["radio", "simulated"]),
-        ("link {image} --symbol-rate 1e12", ["1e+12"]),
+        ("link {image} --symbol-rate 1e12", ["simulated", "1000 GHz", "nearest is 1 GHz"]),
+        ("link {image} --profile pluto", ["pluto", "single-carrier"]),
+        ("link {image} --profile airspy-mini --waveform ofdm", ["2 MHz", "nearest is 3 MHz"]),
+        (
+            "link {image} --profile pluto --waveform ofdm --frequency 5.8e9",
+            ["5.8 GHz", "nearest is 3.8 GHz"],
+        ),
         ("bench codec {folder}/rgb.png --against gif -m {model}", ["gif", "webp"]),
     ],
 )
@@ -493,6 +503,56 @@ def test_clipping_is_counted_and_shown(sscc: Sscc, model: Path, gray: Path) -> N
     assert line.split() == ["Clipped", "samples", f"{clipped['clipped_samples']:,}"]
 
 
+def test_profiles_are_listed(sscc: Sscc) -> None:
+    names = [profile["name"] for profile in sscc("profiles", "list", "--json").json["profiles"]]
+    assert names == profile_names()
+    assert len(names) >= 13
+    text = sscc("profiles", "list").stdout
+    assert all(name in text for name in names)
+    rows = sscc("profiles", "list", "--markdown").stdout.splitlines()
+    (pluto,) = (row for row in rows if row.startswith("| pluto |"))
+    assert pluto == (
+        "| pluto | 325 MHz to 3.8 GHz | 65.2 kHz to 61.44 MHz | full | 1 | 12 "
+        "| cs16 to 2048 / cs16 to 32768 | 25 ppm |"
+    )
+    documented = Path(__file__).parents[1] / "docs" / "hardware.md"
+    assert "\n".join(rows) in documented.read_text(), "the table in docs/hardware.md is old"
+
+
+def test_a_profile_is_shown_with_its_sources(sscc: Sscc) -> None:
+    stdout = sscc("profiles", "show", "hackrf-one").stdout
+    lines = [" ".join(line.split()) for line in stdout.splitlines()]
+    assert "rx.full_scale 128" in lines
+    assert "rx.gain LNA 0 to 40 dB by 8 dB; default 16" in lines
+    shown = " ".join(lines)
+    for source in load_profile("hackrf-one").sources.values():
+        assert source in shown
+    shown = sscc("profiles", "show", "airspy-hf-plus", "--json").json
+    assert shown["rx"]["gain"][1]["sign"] == "attenuation"
+    assert shown["tx"] is None
+    sscc("profiles", "show", "airspy").assert_refused("airspy", "airspy-mini")
+
+
+def test_profiles_are_checked(sscc: Sscc, tmp_path: Path) -> None:
+    assert sscc("profiles", "check").status == 0
+    assert sscc("profiles", "check", "pluto").stdout == "pluto: valid\n"
+    text = (Path(hw_profiles.__file__).parent / "pluto.toml").read_text()
+    good, bad = tmp_path / "pluto.toml", tmp_path / "radio.toml"
+    good.write_text(text)
+    bad.write_text(
+        text.replace('name = "pluto"', 'name = "radio"').replace("bits = 12", "bits = 0")
+    )
+    outcome = sscc("profiles", "check", good, bad, "walkie-talkie")
+    assert outcome.status == 1
+    lines = outcome.stdout.splitlines()
+    assert lines[0] == f"{good}: valid"
+    assert "rx.bits must be at least 1, not 0" in lines[1]
+    assert "walkie-talkie" in lines[2]
+    assert "choose one of" in lines[2]
+    results = sscc("profiles", "check", bad, "--json").json["profiles"]
+    assert [(r["valid"], "rx.bits" in r["reason"]) for r in results] == [(False, True)]
+
+
 def test_link_options_stand_in_groups(sscc: Sscc) -> None:
     lines = sscc("link", "--help").stdout.splitlines()
     headings = [line for line in lines if line.endswith(":") and not line.startswith(" ")]
@@ -558,6 +618,7 @@ def test_link_defaults_are_those_of_the_flowgraph() -> None:
         "carrier_drift": "carrier_drift_hz_per_s",
         "clock_offset": "clock_ppm",
         "dc": "dc_dbc",
+        "frequency": "frequency_hz",
         "amplifier_backoff": "amplifier_backoff_db",
         "level": "level_db",
         "agc": "agc_s",
