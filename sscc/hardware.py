@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _COLUMNS = (
-    "profile", "frequencies", "rates", "duplex", "channels", "bits", "wire", "clock",
+    "profile", "frequencies", "rates", "duplex", "bits", "wire", "clock",
 )  # fmt: skip
+_NARROWEST = 15, 12, 10, 7, 5, 6, 7  # in a terminal of 80 columns, lines break between words
 
 
 def rows(profiles: Sequence[HardwareProfile]) -> list[list[str]]:
@@ -36,9 +37,10 @@ def table(profiles: Sequence[HardwareProfile]) -> Table:
     """The profiles at a glance; receiver / transmitter where they differ."""
     from rich.table import Table
 
-    grid = Table()
-    for heading in _COLUMNS:
-        grid.add_column(heading, no_wrap=heading == _COLUMNS[0])
+    grid = Table(box=None, padding=(0, 1, 0, 0))
+    for heading, narrowest in zip(_COLUMNS, _NARROWEST, strict=True):
+        widest = 8 if heading == "wire" else None
+        grid.add_column(heading, min_width=narrowest, max_width=widest)
     for row in rows(profiles):
         grid.add_row(*row)
     return grid
@@ -100,8 +102,7 @@ def _row(profile: HardwareProfile) -> list[str]:
         profile.name,
         both(*(_extents(direction.frequency) for direction in directions)),
         choices or _extents(rates.ranges),
-        str(profile.duplex),
-        both(*(str(direction.channels) for direction in directions)),
+        str(profile.duplex).replace("receive", "rx").replace("transmit", "tx"),
         both(*("" if d.bits is None else str(d.bits) for d in directions)),
         both(*(f"{d.sample_format} to {d.full_scale:g}" for d in directions)),
         "" if tolerance is None else f"{tolerance:g} ppm",
