@@ -14,10 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phy import FrameReport, Transmitter, TransmitterConfig
+from phy.chain import Chain
 from phy.channel import PlaneWaves
 from phy.link_adaptation import fastest_mcs
 from phy.mcs import ModulationCodingScheme, get_mcs
 from phy.message import plan_message
+from phy.random_process import child_seed
+from phy.tapped_delay_line import FadingFilter
 
 if TYPE_CHECKING:
     from flowgraphs.link import LinkConfig
@@ -29,6 +32,7 @@ MARGIN_DB = 0.5
 _PROBE = "qpsk-1/3"
 _PROBE_FRAMES, _PROBE_SYMBOLS = 16, 2048
 _BLOCKS, _GAINS, _WAVES = 300, 50, 32  # transport blocks, gains of each, and waves of a fading
+_TIMES, _FREQUENCIES = 10, 16  # of a multipath channel's gains
 
 
 def scheme_of(config: LinkConfig, message_bytes: int) -> ModulationCodingScheme:
@@ -63,16 +67,13 @@ def probed_noise(config: LinkConfig) -> float | None:
     mcs = get_mcs(_PROBE)
     symbols = _PROBE_FRAMES * _PROBE_SYMBOLS
     message = bytes(int(symbols * mcs.spectral_efficiency) // 8 - 16)
-    channel = config.make_channel(np.random.SeedSequence([config.seed, 1]))
-    impairments, receiver = config.make_impairments(), config.make_receiver()
+    seed = np.random.SeedSequence([config.seed, 1])
+    path, receiver = config.make_path(seed, child_seed(seed, 2)), config.make_receiver()
     events = []
     silence = np.zeros(4096, dtype=np.complex64)  # the synchronizer looks beyond the last frame
     for samples in (*transmitter.send(message), transmitter.flush(), silence):
-        received = channel.process(samples)
-        heard = received.samples
-        for block in impairments:
-            heard = block.process(heard)
-        events += receiver.process(heard, received.gains)
+        received = path.process(samples)
+        events += receiver.process(received.samples, received.gains)
     events += receiver.flush()
     reports = [e.noise_variance for e in events if isinstance(e, FrameReport) and e.header_ok]
     return float(np.mean(reports)) if reports else None
@@ -95,5 +96,18 @@ def power_gains(config: LinkConfig, symbols: int) -> NDArray[np.float64]:
             return np.abs(np.array(draws)) ** 2
         case "rayleigh-block":
             return rng.exponential(size=(_BLOCKS, -(-symbols // config.block_length)))
-        case _:
+        case "rayleigh-iid":
             return rng.exponential(size=(1, _GAINS * _BLOCKS))
+        case _:
+            return np.array([_multipath_gains(config, symbols, seed) for seed in range(_BLOCKS)])
+
+
+def _multipath_gains(config: LinkConfig, symbols: int, seed: int) -> NDArray[np.float64]:
+    """(n,) |H|^2 over the time of a transport block and the band of the signal, of one draw."""
+    chain = config.make_channel(np.random.SeedSequence(seed))
+    assert isinstance(chain, Chain)
+    (fading,) = chain.stages(FadingFilter)
+    samples = symbols * config.phy_waveform.samples_per_symbol
+    times = np.linspace(0, samples, _TIMES).astype(np.int64)
+    frequencies = np.linspace(-0.5, 0.5, _FREQUENCIES) * config.symbol_rate
+    return np.abs(fading.frequency_response(times, frequencies)).ravel() ** 2

@@ -14,10 +14,9 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
+from flowgraphs.impairments import LinkPath
 from phy import Event, MessageReceived, Receiver, Transmitter
-from phy.channel import Channel
 from phy.harq import HarqSender, HarqState
-from phy.impairments import SampleBlock
 from phy.message import FeedbackDue
 from phy.stream_report import StreamReport
 
@@ -25,7 +24,7 @@ _SILENCE = np.zeros(2048, dtype=np.complex64)  # listened to at a time
 
 
 class Direction:
-    """One way: a channel, the receiver's oscillator, and the receiver.
+    """One way: the path between two radios, and the receiver.
 
     Attributes:
         samples: sent so far.
@@ -33,16 +32,9 @@ class Direction:
         fading: the channel's gain at every `fading_step`-th sample, complex64 chunks.
     """
 
-    def __init__(
-        self,
-        channel: Channel,
-        impairments: list[SampleBlock],
-        receiver: Receiver,
-        fading_step: int = 1 << 16,
-    ) -> None:
+    def __init__(self, path: LinkPath, receiver: Receiver, fading_step: int = 1 << 16) -> None:
         """Join the parts, each in its initial state."""
-        self._channel = channel
-        self._impairments = impairments
+        self._path = path
         self._receiver = receiver
         self._fading_step = fading_step
         self.samples = 0
@@ -54,13 +46,15 @@ class Direction:
         """What the receiver says of the whole stream."""
         return self._receiver.stream_report
 
+    @property
+    def clipped_samples(self) -> int:
+        """Samples beyond full scale of a converter at either end."""
+        return self._path.clipped_samples
+
     def carry(self, samples: NDArray[np.complex64]) -> list[Event]:
         """Send samples; returns what the receiver makes of them."""
-        output = self._channel.process(samples)
-        received = output.samples
-        for block in self._impairments:
-            received = block.process(received)
-        events = self._receiver.process(received, output.gains)
+        output = self._path.process(samples)
+        events = self._receiver.process(output.samples, output.gains)
         self.events += events
         self.fading.append(output.gains[-self.samples % self._fading_step :: self._fading_step])
         self.samples += len(samples)
@@ -68,10 +62,13 @@ class Direction:
 
     def age(self, samples: int) -> None:
         """Let time pass in which nobody listens."""
-        self._channel.process(np.zeros(samples, dtype=np.complex64))
+        self._path.process(np.zeros(samples, dtype=np.complex64))
 
     def flush(self) -> None:
         """End the stream."""
+        rest = self._path.flush()
+        if rest.size:
+            self.events += self._receiver.process(rest)
         self.events += self._receiver.flush()
 
 

@@ -8,14 +8,19 @@ Examples:
     1000000.0
 """
 
+from hw_profiles.limits import DirectionSettings, check_settings
 from hw_profiles.profile import (
     Clock,
     Direction,
     Duplex,
+    Faults,
     GainSign,
     GainStage,
     HardwareProfile,
+    LimitError,
+    PhaseNoisePoint,
     ProfileError,
+    Range,
     Receive,
     SampleFormat,
     SampleRate,
@@ -27,15 +32,21 @@ from hw_profiles.profile import (
 __all__ = [
     "Clock",
     "Direction",
+    "DirectionSettings",
     "Duplex",
+    "Faults",
     "GainSign",
     "GainStage",
     "HardwareProfile",
+    "LimitError",
+    "PhaseNoisePoint",
     "ProfileError",
+    "Range",
     "Receive",
     "SampleFormat",
     "SampleRate",
     "Transmit",
+    "check_settings",
     "load_profile",
     "profile_names",
 ]

@@ -25,6 +25,10 @@ class ProfileError(Exception):
     """A profile is unknown, or its file is wrong; the message names the file and the key."""
 
 
+class LimitError(ProfileError):
+    """A front end is asked for what it cannot do; the message names the nearest that it can."""
+
+
 class Duplex(StrEnum):
     """Which directions work, and whether at the same time."""
 
@@ -56,66 +60,158 @@ class GainSign(StrEnum):
 
 
 @dataclass(frozen=True)
+class Range:
+    """A range of frequencies, rates or bandwidths.
+
+    Attributes:
+        min_hz, max_hz: its ends, both included.
+    """
+
+    min_hz: float
+    max_hz: float
+
+    def __post_init__(self) -> None:
+        _at_least(self, "min_hz", 0)
+        _ordered(self, "min_hz", "max_hz")
+
+
+@dataclass(frozen=True)
 class GainStage:
     """An adjustable stage of the analog chain.
+
+    Its settings are decibels in a range, decibels of a list, or numbers without a unit: exactly
+    one of the three.
 
     Attributes:
         name: as the driver calls it.
         min_db, max_db: ends of the setting's range.
-        step_db: distance of settings; 0 for a continuous one.
+        step_db: distance of settings in the range; 0 for a continuous one.
+        choices_db: the only settings, ascending.
+        settings: number of settings 0, 1, 2 ... whose decibels are not known.
+        default: setting to start with, if the maker names one.
         sign: whether a larger setting gives more level or less.
     """
 
     name: str
-    min_db: float
-    max_db: float
-    step_db: float
+    min_db: float | None = None
+    max_db: float | None = None
+    step_db: float | None = None
+    choices_db: tuple[float, ...] = ()
+    settings: int | None = None
+    default: float | None = None
     sign: GainSign = GainSign.GAIN
 
     def __post_init__(self) -> None:
-        _ordered(self, "min_db", "max_db")
-        _at_least(self, "step_db", 0)
+        in_range = [value is not None for value in (self.min_db, self.max_db, self.step_db)]
+        if any(in_range):
+            if not all(in_range):
+                raise ValueError("min_db, max_db and step_db belong together")
+            _ordered(self, "min_db", "max_db")
+            _at_least(self, "step_db", 0)
+        if any(in_range) + bool(self.choices_db) + (self.settings is not None) != 1:
+            raise ValueError("min_db to max_db, choices_db or settings: one of them is needed")
+        if list(self.choices_db) != sorted(set(self.choices_db)):
+            raise ValueError("choices_db must ascend")
+        if self.settings is not None:
+            _at_least(self, "settings", 1)
+        if self.default is not None and self.nearest(self.default) != self.default:
+            raise ValueError(f"default is {self.default}, which is no setting of it")
+
+    def nearest(self, setting: float) -> float:
+        """The stage's setting that is nearest to a value."""
+        if self.choices_db:
+            return min(self.choices_db, key=lambda choice: abs(choice - setting))
+        if self.settings is not None:
+            return float(min(max(round(setting), 0), self.settings - 1))
+        assert self.min_db is not None
+        assert self.max_db is not None
+        inside = min(max(setting, self.min_db), self.max_db)
+        if not self.step_db:
+            return inside
+        steps = round((inside - self.min_db) / self.step_db)
+        last = math.floor((self.max_db - self.min_db) / self.step_db + 1e-9)
+        return self.min_db + min(steps, last) * self.step_db
+
+
+@dataclass(frozen=True)
+class PhaseNoisePoint:
+    """A point of a phase noise mask.
+
+    Attributes:
+        offset_hz: from the carrier.
+        level_dbc_hz: density there, dBc/Hz.
+    """
+
+    offset_hz: float
+    level_dbc_hz: float
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What remains of the analog front end's imperfections, for the digital twin.
+
+    Measured, from a data sheet, or assumed: the source says which.
+
+    Attributes:
+        dc_dbc: DC offset or carrier leakage over a signal of mean level.
+        iq_gain_db, iq_phase_deg: imbalance of the mixer.
+        phase_noise: of the carrier, by ascending offset.
+    """
+
+    dc_dbc: float | None = None
+    iq_gain_db: float = 0.0
+    iq_phase_deg: float = 0.0
+    phase_noise: tuple[PhaseNoisePoint, ...] = ()
+
+    def __post_init__(self) -> None:
+        offsets = [point.offset_hz for point in self.phase_noise]
+        if offsets != sorted(set(offsets)) or any(offset <= 0 for offset in offsets):
+            raise ValueError("phase_noise must have positive, ascending offsets")
 
 
 @dataclass(frozen=True)
 class Direction:
-    """What both directions of a front end have.
+    """What both directions of a front end have. What is not known is None, or empty.
 
     Attributes:
         channels: coherent channels.
-        frequency_min_hz, frequency_max_hz: tuning range; 0 and 0 for complex baseband.
-        bandwidth_min_hz, bandwidth_max_hz: range of the analog filter.
-        bits: resolution of the converter.
+        frequency: tuning ranges; 0 to 0 for complex baseband.
         sample_format: samples on the wire.
         full_scale: amplitude of I or Q on the wire that is full scale of the converter.
-        corrects_dc: the hardware removes its DC offset.
-        corrects_iq: the hardware removes its IQ imbalance.
+        bandwidth: ranges of the analog filter.
+        bandwidth_choices_hz: its only settings, if it is not continuous.
+        bits: resolution of the converter.
+        corrects_dc: the hardware or its driver removes the DC offset.
+        corrects_iq: the hardware or its driver removes the IQ imbalance.
         gain: the gain stages, from the antenna.
+        faults: what the digital twin adds.
     """
 
     channels: int
-    frequency_min_hz: float
-    frequency_max_hz: float
-    bandwidth_min_hz: float
-    bandwidth_max_hz: float
-    bits: int
+    frequency: tuple[Range, ...]
     sample_format: SampleFormat
     full_scale: float
-    corrects_dc: bool
-    corrects_iq: bool
+    bandwidth: tuple[Range, ...] = ()
+    bandwidth_choices_hz: tuple[float, ...] = ()
+    bits: int | None = None
+    corrects_dc: bool | None = None
+    corrects_iq: bool | None = None
     gain: tuple[GainStage, ...] = ()
+    faults: Faults | None = None
 
     def __post_init__(self) -> None:
         _at_least(self, "channels", 1)
-        _at_least(self, "frequency_min_hz", 0)
-        _ordered(self, "frequency_min_hz", "frequency_max_hz")
-        _at_least(self, "bandwidth_min_hz", 0)
-        _ordered(self, "bandwidth_min_hz", "bandwidth_max_hz")
-        _at_least(self, "bits", 1)
-        if self.bits > self.sample_format.bits:
-            raise ValueError(
-                f"bits is {self.bits}, but {self.sample_format} carries {self.sample_format.bits}"
-            )
+        if not self.frequency:
+            raise ValueError("frequency has no range")
+        if self.bandwidth and self.bandwidth_choices_hz:
+            raise ValueError("bandwidth is continuous, but there are bandwidth_choices_hz")
+        if self.bits is not None:
+            _at_least(self, "bits", 1)
+            if self.bits > self.sample_format.bits:
+                raise ValueError(
+                    f"bits is {self.bits}, but {self.sample_format} carries "
+                    f"{self.sample_format.bits}"
+                )
         if self.full_scale <= 0:
             raise ValueError(f"full_scale must be positive, not {self.full_scale}")
         if self.sample_format is not SampleFormat.CF32:
@@ -134,7 +230,7 @@ class Receive(Direction):
     """The receiving direction.
 
     Attributes:
-        max_input_dbm: highest safe level at the antenna port; None if there is no such limit.
+        max_input_dbm: highest safe level at the antenna port; None if it is not known.
     """
 
     max_input_dbm: float | None = None
@@ -145,7 +241,8 @@ class Transmit(Direction):
     """The transmitting direction.
 
     Attributes:
-        max_output_dbm: highest level at the antenna port; None if it has no such meaning.
+        max_output_dbm: highest level at the antenna port, anywhere in the tuning range; None if it
+            is not known.
     """
 
     max_output_dbm: float | None = None
@@ -157,31 +254,58 @@ class SampleRate:
 
     Attributes:
         default_hz: the rate to use unless told otherwise.
-        min_hz, max_hz: ends of the range.
-        choices_hz: the only rates in the range, if it is not continuous.
-        host_max_hz: what the connection to the host sustains; None if it is no limit.
+        ranges: of the rates.
+        choices_hz: the only rates, if they are not continuous.
+        divided_clocks_hz: clocks of which all rates are integer fractions, if there are such.
+        host_max_hz: what the connection to the host sustains; None if it is no limit, or unknown.
     """
 
     default_hz: float
-    min_hz: float
-    max_hz: float
+    ranges: tuple[Range, ...] = ()
     choices_hz: tuple[float, ...] = ()
+    divided_clocks_hz: tuple[float, ...] = ()
     host_max_hz: float | None = None
 
     def __post_init__(self) -> None:
-        if self.min_hz <= 0:
-            raise ValueError(f"min_hz must be positive, not {self.min_hz}")
-        _ordered(self, "min_hz", "max_hz")
-        for rate in self.choices_hz:
-            if not self.min_hz <= rate <= self.max_hz:
-                raise ValueError(f"choices_hz has {rate}, outside min_hz to max_hz")
+        if bool(self.ranges) == bool(self.choices_hz):
+            raise ValueError("ranges or choices_hz: one of them is needed")
+        if any(extent.min_hz <= 0 for extent in self.ranges):
+            raise ValueError("ranges must be above 0 Hz")
+        for name in ("choices_hz", "divided_clocks_hz"):
+            if any(rate <= 0 for rate in getattr(self, name)):
+                raise ValueError(f"{name} must be positive")
         if not self.supports(self.default_hz):
             raise ValueError(f"default_hz is {self.default_hz}, which is no supported rate")
 
     def supports(self, rate_hz: float) -> bool:
-        """Whether the front end can run at a rate."""
-        in_range = self.min_hz <= rate_hz <= self.max_hz
-        return in_range and (not self.choices_hz or rate_hz in self.choices_hz)
+        """Whether front end and host can run at a rate."""
+        return bool(math.isclose(self.nearest(rate_hz), rate_hz, rel_tol=1e-9))
+
+    def nearest(self, rate_hz: float) -> float:
+        """The supported rate that is nearest to a given one."""
+        candidates = [rate for rate in self.choices_hz if self._sustained(rate)]
+        highest = math.inf if self.host_max_hz is None else self.host_max_hz
+        for extent in self.ranges:
+            if extent.min_hz > highest:
+                continue
+            inside = min(max(rate_hz, extent.min_hz), extent.max_hz, highest)
+            if not self.divided_clocks_hz:
+                candidates.append(inside)
+            for clock in self.divided_clocks_hz:
+                fastest = max(math.ceil(clock / min(extent.max_hz, highest) - 1e-9), 1)
+                slowest = math.floor(clock / extent.min_hz + 1e-9)
+                divider = min(max(clock / inside, fastest), slowest)
+                candidates += [
+                    clock / n
+                    for n in (math.floor(divider), math.ceil(divider))
+                    if fastest <= n <= slowest
+                ]
+        if not candidates:
+            raise ValueError("host_max_hz is below all rates")
+        return min(candidates, key=lambda candidate: abs(candidate - rate_hz))
+
+    def _sustained(self, rate_hz: float) -> bool:
+        return self.host_max_hz is None or rate_hz <= self.host_max_hz
 
 
 @dataclass(frozen=True)
@@ -189,13 +313,15 @@ class Clock:
     """The reference oscillator.
 
     Attributes:
-        tolerance_ppm: largest deviation; that of carrier and sample rate alike.
+        tolerance_ppm: largest deviation; that of carrier and sample rate alike; None if it is not
+            known.
     """
 
-    tolerance_ppm: float
+    tolerance_ppm: float | None = None
 
     def __post_init__(self) -> None:
-        _at_least(self, "tolerance_ppm", 0)
+        if self.tolerance_ppm is not None:
+            _at_least(self, "tolerance_ppm", 0)
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,10 @@
 
 The order is that of the fields of the dataclasses here. Stages that are None are left out::
 
-    RadioPath = TransmitterImpairments   clock, iq, dc, phase noise, carrier, amplifier
+    RadioPath = TransmitterImpairments   wire, dac, clock, iq, dc, phase noise, carrier, amplifier
              -> Propagation              gain, delay, fading, interferers, noise
-             -> ReceiverImpairments      phase noise, carrier, clock, gain control, iq, dc, adc
+             -> ReceiverImpairments      phase noise, carrier, clock, gain control, iq, dc, adc,
+                                         wire
 
 Every stage draws from a seed of its own, named after it: to add or to remove a stage changes
 nothing in the others.
@@ -125,6 +126,8 @@ class TransmitterImpairments(_InOrder):
     """What a transmitter does to its samples.
 
     Attributes:
+        wire: the format in which the samples come from the host.
+        dac: resolution of the digital-to-analog converter.
         clock: of the digital-to-analog converter.
         iq: of the mixer.
         dc: leakage of the carrier through the mixer.
@@ -133,6 +136,8 @@ class TransmitterImpairments(_InOrder):
         amplifier: compression.
     """
 
+    wire: Impairment | None = None
+    dac: Adc | None = None
     clock: ClockOffset | None = None
     iq: IqImbalance | None = None
     dc: DcOffset | None = None
@@ -175,6 +180,7 @@ class ReceiverImpairments(_InOrder):
         iq: of the mixer.
         dc: of the mixer and the converter.
         adc: the converter.
+        wire: the format in which the samples go to the host.
     """
 
     phase_noise: PhaseNoise | None = None
@@ -184,6 +190,7 @@ class ReceiverImpairments(_InOrder):
     iq: IqImbalance | None = None
     dc: DcOffset | None = None
     adc: Adc | None = None
+    wire: Impairment | None = None
 
     def __post_init__(self) -> None:
         self._require_side("receive")

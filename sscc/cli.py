@@ -15,12 +15,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sscc.errors import InputError
+from sscc.help_panels import GroupedOptions
 from sscc.output import print_error, print_json, progress_bar
+from sscc.quantities import imbalance, phase_noise_mask, seconds, two_times
 
 if TYPE_CHECKING:
     from source_codec import Process
@@ -41,6 +43,16 @@ bench = typer.Typer(
     """,
 )
 app.add_typer(bench, name="bench")
+profiles = typer.Typer(
+    rich_markup_mode=None,
+    help="""Hardware profiles: what radios can do, with a source for every number.
+
+    \b
+    Example:
+      sscc profiles list
+    """,
+)
+app.add_typer(profiles, name="profiles")
 
 
 @app.callback()
@@ -75,6 +87,7 @@ NoHistory = Annotated[
         "--no-history", help="Do not look for a source history (Photo CD, subsampled chroma, ...)."
     ),
 ]
+CHANNEL_PANEL, RADIO_PANEL = "Channel", "Radios (not for the waveform symbols)"
 InputFile = typer.Argument(exists=True, dir_okay=False, readable=True, show_default=False)
 
 
@@ -197,7 +210,7 @@ def info(
         print("\n".join(description_lines(description)))
 
 
-@app.command()
+@app.command(cls=GroupedOptions)
 def link(
     image: Annotated[Path, InputFile],
     channel: Annotated[
@@ -205,7 +218,9 @@ def link(
         typer.Option(
             "--channel",
             "-c",
-            help="awgn; rayleigh (time-selective, Jakes spectrum); rayleigh-block; rayleigh-iid.",
+            rich_help_panel=CHANNEL_PANEL,
+            help="awgn; rayleigh (time-selective, Jakes spectrum); rayleigh-block; rayleigh-iid; "
+            "tdl-a to tdl-e (multipath of 3GPP TR 38.901, not for symbols).",
         ),
     ] = "rayleigh",
     snr: Annotated[
@@ -221,8 +236,23 @@ def link(
     ] = "qpsk-1/2",
     seed: Annotated[int, typer.Option(min=0, help="Fixes every random draw.")] = 1,
     doppler: Annotated[
-        float, typer.Option(metavar="HZ", min=0, help="Maximum Doppler shift of rayleigh.")
+        float,
+        typer.Option(
+            metavar="HZ",
+            min=0,
+            rich_help_panel=CHANNEL_PANEL,
+            help="Maximum Doppler shift of rayleigh and tdl.",
+        ),
     ] = 50.0,
+    delay_spread: Annotated[
+        Any,
+        typer.Option(
+            metavar="TIME",
+            parser=seconds,
+            rich_help_panel=CHANNEL_PANEL,
+            help="Root-mean-square delay spread of tdl, such as 300ns or 1us; without a unit in s.",
+        ),
+    ] = "100ns",
     symbol_rate: Annotated[
         float, typer.Option(metavar="HZ", min=1, help="Symbols a second.")
     ] = 1e6,
@@ -236,13 +266,95 @@ def link(
         ),
     ] = "symbols",
     cfo: Annotated[
-        float, typer.Option(metavar="HZ", help="Carrier offset, not for symbols.")
+        float, typer.Option(metavar="HZ", rich_help_panel=RADIO_PANEL, help="Carrier offset.")
+    ] = 0.0,
+    carrier_drift: Annotated[
+        float,
+        typer.Option(metavar="HZ/S", rich_help_panel=RADIO_PANEL, help="Drift of the carrier."),
     ] = 0.0,
     clock_offset: Annotated[
-        float, typer.Option(metavar="PPM", help="Sampling clock offset, not for symbols.")
+        float,
+        typer.Option(metavar="PPM", rich_help_panel=RADIO_PANEL, help="Sampling clock offset."),
     ] = 0.0,
+    phase_noise: Annotated[
+        Any,
+        typer.Option(
+            metavar="DBC@HZ,...",
+            parser=phase_noise_mask,
+            rich_help_panel=RADIO_PANEL,
+            help="Phase noise of either oscillator, dBc/Hz at offsets in Hz: a mask, such as "
+            "-80@1e3,-110@1e5,-130@1e6, or a single point of a slope of 20 dB per decade.",
+        ),
+    ] = None,
+    iq_imbalance: Annotated[
+        Any,
+        typer.Option(
+            metavar="DB,DEG",
+            parser=imbalance,
+            rich_help_panel=RADIO_PANEL,
+            help="Gain and phase error of the receiver's mixer, such as 1,5.",
+        ),
+    ] = None,
+    dc: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DBC",
+            rich_help_panel=RADIO_PANEL,
+            help="DC offset of the receiver over the received signal.",
+        ),
+    ] = None,
+    amplifier_backoff: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DB",
+            rich_help_panel=RADIO_PANEL,
+            help="Saturation of the transmitter's amplifier (Rapp, p = 2) over the mean power.",
+        ),
+    ] = None,
+    level: Annotated[
+        float,
+        typer.Option(
+            metavar="DB",
+            rich_help_panel=RADIO_PANEL,
+            help="Receive level; full scale of the converter does not move with it, and the noise "
+            "does.",
+        ),
+    ] = 0.0,
+    agc: Annotated[
+        Any,
+        typer.Option(
+            metavar="ATTACK,DECAY",
+            parser=two_times,
+            rich_help_panel=RADIO_PANEL,
+            help="Automatic gain control with these time constants, such as 100us,10ms.",
+        ),
+    ] = None,
+    adc_bits: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            max=24,
+            rich_help_panel=RADIO_PANEL,
+            help="Resolution of the receiver's converter.",
+        ),
+    ] = None,
+    clipping_level: Annotated[
+        float,
+        typer.Option(
+            metavar="DB",
+            rich_help_panel=RADIO_PANEL,
+            help="Full scale of the converters, of I or Q, over their root mean square at level 0.",
+        ),
+    ] = 15.0,
     block_length: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Symbols of equal gain in rayleigh-block.")
+        int,
+        typer.Option(
+            metavar="N",
+            min=1,
+            rich_help_panel=CHANNEL_PANEL,
+            help="Symbols of equal gain in rayleigh-block.",
+        ),
     ] = 1000,
     csi: Annotated[
         str,
@@ -264,8 +376,25 @@ def link(
         ),
     ] = 0,
     profile: Annotated[
-        str, typer.Option("--profile", "-p", metavar="NAME|FILE", help="Hardware profile.")
+        str,
+        typer.Option(
+            "--profile",
+            "-p",
+            metavar="NAME|FILE",
+            rich_help_panel=RADIO_PANEL,
+            help="Hardware profile of both ends, of which the link simulates the faults; the "
+            "options of this group replace them.",
+        ),
     ] = "simulated",
+    frequency: Annotated[
+        float | None,
+        typer.Option(
+            metavar="HZ",
+            rich_help_panel=RADIO_PANEL,
+            help="Carrier frequency, for the oscillators' errors.  [default: the nearest to 2.4 "
+            "GHz that the profile offers]",
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -289,7 +418,10 @@ def link(
       sscc link photo.png --channel rayleigh --doppler 50 --snr 15 --mcs qpsk-1/2 --seed 1 -o out/
       sscc link photo.png --channel rayleigh-block --snr 8 --mcs 16qam-3/4 --depth 4 --harq 6
       sscc link photo.png --waveform ofdm --cfo 180000 --clock-offset 30 --snr 15
+      sscc link photo.png --waveform ofdm --channel tdl-c --delay-spread 300ns --adc-bits 8
+      sscc link photo.png --waveform single-carrier --channel awgn --profile pluto
     """
+    from flowgraphs.impairments import LinkImpairments
     from flowgraphs.link import LinkConfig, run_link
     from phy.message import MessageLengthError
     from source_codec import Codec
@@ -304,15 +436,29 @@ def link(
             mcs=mcs,
             seed=seed,
             doppler_hz=doppler,
+            delay_spread_s=delay_spread,
             symbol_rate=symbol_rate,
             waveform=waveform,
-            cfo_hz=cfo,
-            clock_ppm=clock_offset,
             block_length=block_length,
             csi=csi,
             depth=depth,
             harq=harq,
             profile=profile,
+            frequency_hz=frequency,
+            impairments=LinkImpairments(
+                cfo_hz=cfo,
+                carrier_drift_hz_per_s=carrier_drift,
+                clock_ppm=clock_offset,
+                phase_noise=phase_noise or (),
+                iq_gain_db=iq_imbalance[0] if iq_imbalance else 0.0,
+                iq_phase_deg=iq_imbalance[1] if iq_imbalance else 0.0,
+                dc_dbc=dc,
+                amplifier_backoff_db=amplifier_backoff,
+                level_db=level,
+                agc_s=agc,
+                adc_bits=adc_bits,
+                clipping_db=clipping_level,
+            ),
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
@@ -650,6 +796,86 @@ def bench_receiver(
         print_json({"rows": [asdict(row) for row in rows]})
     else:
         Console().print(table(rows))
+
+
+@profiles.command("list")
+def profiles_list(
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the table of docs/hardware.md.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Lists the bundled profiles.
+
+    \b
+    Example:
+      sscc profiles list
+    """
+    from hw_profiles import load_profile, profile_names
+    from sscc import hardware
+
+    loaded = [load_profile(name) for name in profile_names()]
+    if json:
+        print_json({"profiles": [hardware.to_json(profile) for profile in loaded]})
+    elif markdown:
+        print(hardware.markdown(loaded))
+    else:
+        from rich.console import Console
+
+        Console().print(hardware.table(loaded))
+
+
+@profiles.command("show")
+def profiles_show(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME|FILE", show_default=False, help="Profile, or its file.")
+    ],
+    json: Json = False,
+) -> None:
+    """Shows all that a profile says, and where it has its numbers from.
+
+    \b
+    Example:
+      sscc profiles show pluto
+    """
+    from hw_profiles import load_profile
+    from sscc import hardware
+
+    profile = load_profile(name)
+    if json:
+        print_json(hardware.to_json(profile))
+    else:
+        print("\n".join(hardware.description_lines(profile)))
+
+
+@profiles.command("check")
+def profiles_check(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME|FILE]...", show_default=False, help="Profiles; all bundled ones if none."
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Checks profiles: every key known, with its unit, in its range, and with a source.
+
+    The exit status is 1 if any of them is wrong; the reason is printed.
+
+    \b
+    Example:
+      sscc profiles check my_radio.toml
+    """
+    from sscc import hardware
+
+    results = hardware.checked(names or [])
+    if json:
+        print_json({"profiles": results})
+    else:
+        for result in results:
+            print(f"{result['name']}: {'valid' if result['valid'] else result['reason']}")
+    if not all(result["valid"] for result in results):
+        raise typer.Exit(1)
 
 
 @app.command()

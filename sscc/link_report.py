@@ -29,6 +29,7 @@ _LINES = (
     ("Esrc/N0", "esrc_n0_db", ".2f", "dB per source sub-pixel"),
     ("SNR estimated", "snr_estimated_db", ".2f", "dB"),
     ("EVM", "evm_db", ".2f", "dB"),
+    ("Clipped samples", "clipped_samples", ",", ""),
 )
 
 

@@ -35,12 +35,13 @@ TX_CARRIER, TX_CLOCK = reference_oscillator(20, 2.4e9, "transmit")
 RX_CARRIER, RX_CLOCK = reference_oscillator(-15, 2.4e9, "receive", drift_ppm_per_s=0.1)
 EVERYTHING = RadioPath(
     TransmitterImpairments(
-        TX_CLOCK,
-        IqImbalance(0.5, 2, "transmit"),
-        DcOffset(-30),
-        MASK,
-        TX_CARRIER,
-        PowerAmplifier(8),
+        dac=Adc(12),
+        clock=TX_CLOCK,
+        iq=IqImbalance(0.5, 2, "transmit"),
+        dc=DcOffset(-30),
+        phase_noise=MASK,
+        carrier=TX_CARRIER,
+        amplifier=PowerAmplifier(8),
     ),
     Propagation(
         Gain(-20),

@@ -17,15 +17,21 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
+import hw_profiles
 from flowgraphs.closed_loop import Exchange
+from flowgraphs.impairments import LinkImpairments
 from flowgraphs.link import LinkConfig
+from hw_profiles import load_profile, profile_names
 from source_codec.conversion import from_denoisers
 from source_codec.denoiser import Denoiser, DenoiserShape
 from sscc.cli import link, run
 from sscc.link_report import report_lines
 from sscc.output import part_of, print_json
+from sscc.quantities import seconds
 
-COMMANDS = ["encode", "decode", "info", "link", "bench codec", "train"]
+COMMANDS = ["encode", "decode", "info", "link", "train"]
+GROUPS = {"bench": ["codec"], "profiles": ["list", "show", "check"]}
+SUBCOMMANDS = [f"{group} {name}" for group, names in GROUPS.items() for name in names]
 
 
 class Outcome(NamedTuple):
@@ -98,10 +104,10 @@ def test_only_working_commands_are_advertised(sscc: Sscc) -> None:
     listed = sscc("--help").stdout.split("Commands:")[1]
     assert listed.split("\n  ")[0] == ""
     names = [line.split()[0] for line in listed.splitlines() if line[:3].strip()]
-    assert names == [name.split()[0] for name in COMMANDS if name != "bench codec"] + ["bench"]
+    assert names == [*COMMANDS, *GROUPS]
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS, "bench"])
+@pytest.mark.parametrize("command", ["", *COMMANDS, *GROUPS, *SUBCOMMANDS])
 def test_help_shows_an_example(sscc: Sscc, command: str) -> None:
     outcome = sscc(*command.split(), "--help")
     assert outcome.status == 0
@@ -399,6 +405,21 @@ def test_refused_arrays(
         ("link {image} --csi guess", ["guess", "perfect"]),
         ("link {image} --waveform morse", ["morse", "single-carrier"]),
         ("link {image} --cfo 1000", ["ideally timed", "single-carrier"]),
+        ("link {image} --adc-bits 8", ["ideally timed", "single-carrier"]),
+        ("link {image} --channel tdl-a", ["tdl-a", "single-carrier"]),
+        ("link {image} --delay-spread 3min", ["3min", "not a number"]),
+        ("link {image} --delay-spread -3ns", ["-3ns", "negative"]),
+        ("link {image} --waveform ofdm --channel tdl-c --delay-spread 1ms", ["delay", "2048"]),
+        ("link {image} --waveform ofdm --phase-noise -80", ["-80", "'@'"]),
+        ("link {image} --waveform ofdm --phase-noise -80@0", ["-80 dBc/Hz at 0 Hz"]),
+        ("link {image} --waveform ofdm --phase-noise -80@9,-90@9", ["offsets", "ascend"]),
+        ("link {image} --waveform ofdm --iq-imbalance 1", ["2 numbers"]),
+        ("link {image} --waveform ofdm --iq-imbalance 1,inf", ["inf", "not a number"]),
+        ("link {image} --waveform ofdm --agc 1ms,0s", ["decay_s", "positive"]),
+        ("link {image} --waveform ofdm --adc-bits 25", ["--adc-bits", "24"]),
+        ("link {image} --waveform ofdm --clipping-level -1", ["clipping_db", "0 to 120"]),
+        ("link {image} --waveform ofdm --level 200", ["level_db", "-120 to 120"]),
+        ("link {image} --waveform ofdm --amplifier-backoff 999", ["input_backoff_db"]),
         ("link {image} --snr nan", ["es_n0_db"]),
         ("link {image} --snr 4000", ["es_n0_db", "-200 to 200 dB", "not 4000"]),
         ("link {image} --snr -4000", ["es_n0_db", "-200 to 200 dB", "not -4000"]),
@@ -408,7 +429,13 @@ def test_refused_arrays(
         ("link {image} --symbol-rate nan", ["--symbol-rate"]),
         ("link {image} --snr -", ["--snr"]),
         ("link {image} --profile radio", ["radio", "simulated"]),
-        ("link {image} --symbol-rate 1e12", ["1e+12"]),
+        ("link {image} --symbol-rate 1e12", ["simulated", "1000 GHz", "nearest is 1 GHz"]),
+        ("link {image} --profile pluto", ["pluto", "single-carrier"]),
+        ("link {image} --profile airspy-mini --waveform ofdm", ["2 MHz", "nearest is 3 MHz"]),
+        (
+            "link {image} --profile pluto --waveform ofdm --frequency 5.8e9",
+            ["5.8 GHz", "nearest is 3.8 GHz"],
+        ),
         ("bench codec {folder}/rgb.png --against gif -m {model}", ["gif", "webp"]),
     ],
 )
@@ -471,6 +498,108 @@ def test_link_with_harq_brings_what_one_round_does_not(sscc: Sscc, model: Path, 
     assert "Blocks retransmitted" in text
 
 
+FAULTS = (
+    *("--channel", "tdl-a", "--delay-spread", "100ns", "--doppler", 50, "--snr", 15),
+    *("--cfo", -90_000, "--carrier-drift", 500, "--clock-offset", 20, "--phase-noise=-95@1e4"),
+    *("--iq-imbalance", "0.5,2", "--dc", -25, "--amplifier-backoff", 9, "--agc", "100us,10ms"),
+    *("--adc-bits", 10),
+)
+
+
+@pytest.mark.parametrize("waveform", ["single-carrier", "ofdm"])
+def test_link_with_every_fault(sscc: Sscc, model: Path, gray: Path, waveform: str) -> None:
+    outcome = sscc(
+        *("link", gray, "--waveform", waveform, *FAULTS, "--seed", 2, "--model", model, "--json")
+    )
+    assert outcome.json["exact"] is True
+    assert outcome.json["clipped_samples"] >= 0
+    assert outcome.json["snr_estimated_db"] < 20
+
+
+def test_clipping_is_counted_and_shown(sscc: Sscc, model: Path, gray: Path) -> None:
+    """At 6 dB over the root mean square OFDM's peaks exceed full scale; at 20 dB none do."""
+    arguments = ("link", gray, "--waveform", "ofdm", "--channel", "awgn", "--snr", 20)
+    arguments += ("--adc-bits", 8, "--model", model)
+    clipped = sscc(*arguments, "--clipping-level", 6, "--json").json
+    free = sscc(*arguments, "--clipping-level", 20, "--json").json
+    assert clipped["exact"] is free["exact"] is True
+    assert free["clipped_samples"] == 0
+    assert clipped["clipped_samples"] > 100
+    assert clipped["snr_estimated_db"] < free["snr_estimated_db"] - 0.5
+    lines = sscc(*arguments, "--clipping-level", 6).stdout.splitlines()
+    (line,) = (line for line in lines if line.startswith("Clipped samples"))
+    assert line.split() == ["Clipped", "samples", f"{clipped['clipped_samples']:,}"]
+
+
+def test_profiles_are_listed(sscc: Sscc) -> None:
+    names = [profile["name"] for profile in sscc("profiles", "list", "--json").json["profiles"]]
+    assert names == profile_names()
+    assert len(names) >= 13
+    text = sscc("profiles", "list").stdout
+    assert all(name in text for name in names)
+    rows = sscc("profiles", "list", "--markdown").stdout.splitlines()
+    (pluto,) = (row for row in rows if row.startswith("| pluto |"))
+    assert pluto == (
+        "| pluto | 325 MHz to 3.8 GHz | 65.2 kHz to 61.44 MHz | full | 12 "
+        "| cs16 to 2048 / cs16 to 32768 | 25 ppm |"
+    )
+    documented = Path(__file__).parents[1] / "docs" / "hardware.md"
+    assert "\n".join(rows) in documented.read_text(), "the table in docs/hardware.md is old"
+
+
+def test_a_profile_is_shown_with_its_sources(sscc: Sscc) -> None:
+    stdout = sscc("profiles", "show", "hackrf-one").stdout
+    lines = [" ".join(line.split()) for line in stdout.splitlines()]
+    assert "rx.full_scale 128" in lines
+    assert "rx.gain LNA 0 to 40 dB by 8 dB; default 16" in lines
+    shown = " ".join(lines)
+    for source in load_profile("hackrf-one").sources.values():
+        assert source in shown
+    shown = sscc("profiles", "show", "airspy-hf-plus", "--json").json
+    assert shown["rx"]["gain"][1]["sign"] == "attenuation"
+    assert shown["tx"] is None
+    sscc("profiles", "show", "airspy").assert_refused("airspy", "airspy-mini")
+
+
+def test_profiles_are_checked(sscc: Sscc, tmp_path: Path) -> None:
+    assert sscc("profiles", "check").status == 0
+    assert sscc("profiles", "check", "pluto").stdout == "pluto: valid\n"
+    text = (Path(hw_profiles.__file__).parent / "pluto.toml").read_text()
+    good, bad = tmp_path / "pluto.toml", tmp_path / "radio.toml"
+    good.write_text(text)
+    bad.write_text(
+        text.replace('name = "pluto"', 'name = "radio"').replace("bits = 12", "bits = 0")
+    )
+    outcome = sscc("profiles", "check", good, bad, "walkie-talkie")
+    assert outcome.status == 1
+    lines = outcome.stdout.splitlines()
+    assert lines[0] == f"{good}: valid"
+    assert "rx.bits must be at least 1, not 0" in lines[1]
+    assert "walkie-talkie" in lines[2]
+    assert "choose one of" in lines[2]
+    results = sscc("profiles", "check", bad, "--json").json["profiles"]
+    assert [(r["valid"], "rx.bits" in r["reason"]) for r in results] == [(False, True)]
+
+
+def test_link_options_stand_in_groups(sscc: Sscc) -> None:
+    lines = sscc("link", "--help").stdout.splitlines()
+    headings = [line for line in lines if line.endswith(":") and not line.startswith(" ")]
+    assert headings == [
+        "Arguments:",
+        "Options:",
+        "Channel:",
+        "Radios (not for the waveform symbols):",
+    ]
+    place = {
+        word: number
+        for number, line in enumerate(lines)
+        for word in line.split()[:2]
+        if word.startswith("--")
+    }
+    channel, radios = (lines.index(heading) for heading in headings[2:])
+    assert place["--snr"] < channel < place["--delay-spread"] < radios < place["--adc-bits"]
+
+
 def test_link_that_fails_leaves_no_image(
     sscc: Sscc, model: Path, gray: Path, tmp_path: Path
 ) -> None:
@@ -515,14 +644,25 @@ def test_link_defaults_are_those_of_the_flowgraph() -> None:
         "snr": "es_n0_db",
         "doppler": "doppler_hz",
         "cfo": "cfo_hz",
+        "carrier_drift": "carrier_drift_hz_per_s",
         "clock_offset": "clock_ppm",
+        "dc": "dc_dbc",
+        "frequency": "frequency_hz",
+        "amplifier_backoff": "amplifier_backoff_db",
+        "level": "level_db",
+        "agc": "agc_s",
+        "clipping_level": "clipping_db",
     }
-    options = {
-        name: parameter.default
-        for name, parameter in inspect.signature(link).parameters.items()
-        if name in {field.name for field in fields(LinkConfig)} | set(renamed)
-    }
-    assert {renamed.get(name, name): v for name, v in options.items()} == asdict(LinkConfig())
+    known = {field.name for kind in (LinkConfig, LinkImpairments) for field in fields(kind)}
+    parameters = inspect.signature(link).parameters.items()
+    options = {renamed.get(name, name): parameter.default for name, parameter in parameters}
+    options["delay_spread_s"] = seconds(options.pop("delay_spread"))
+    assert (options.pop("phase_noise"), options.pop("iq_imbalance")) == (None, None)
+    defaults = asdict(LinkConfig())
+    defaults |= defaults.pop("impairments")
+    no_imbalance = [defaults.pop(name) for name in ("iq_gain_db", "iq_phase_deg", "phase_noise")]
+    assert no_imbalance == [0.0, 0.0, ()]
+    assert {name: value for name, value in options.items() if name in known} == defaults
 
 
 TRAINING = """
@@ -703,6 +843,7 @@ def test_link_report_leaves_out_what_does_not_apply() -> None:
         "esrc_n0_db": -3.25,
         "snr_estimated_db": -4.9,
         "evm_db": 4.0,
+        "clipped_samples": 0,
         "stage_failed": "ldpc",
         "mcs": "qpsk-1/2",
         "diagnosis": ["2 frames lost (payload): noise"],

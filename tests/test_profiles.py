@@ -7,7 +7,9 @@ import pytest
 
 from hw_profiles import (
     Duplex,
+    Faults,
     GainSign,
+    PhaseNoisePoint,
     ProfileError,
     SampleFormat,
     load_profile,
@@ -21,8 +23,6 @@ duplex = "half"
 
 [sample_rate]
 default_hz = 2e6
-min_hz = 1e6
-max_hz = 4e6
 choices_hz = [1e6, 2e6, 4e6]
 host_max_hz = 3e6
 
@@ -31,16 +31,17 @@ tolerance_ppm = 20
 
 [rx]
 channels = 1
-frequency_min_hz = 1e6
-frequency_max_hz = 6e9
-bandwidth_min_hz = 1e6
-bandwidth_max_hz = 2e6
+frequency = [{ min_hz = 1e6, max_hz = 6e9 }]
+bandwidth = [{ min_hz = 1e6, max_hz = 2e6 }]
 bits = 8
 sample_format = "cs8"
 full_scale = 128
 corrects_dc = false
-corrects_iq = false
 max_input_dbm = -5
+
+[rx.faults]
+dc_dbc = -30
+phase_noise = [{ offset_hz = 1e3, level_dbc_hz = -80 }, { offset_hz = 1e5, level_dbc_hz = -110 }]
 
 [[rx.gain]]
 name = "LNA"
@@ -54,13 +55,20 @@ min_db = 0
 max_db = 30
 step_db = 0.25
 sign = "attenuation"
+default = 29.75
+
+[[rx.gain]]
+name = "AMP"
+choices_db = [0, 11]
+
+[[rx.gain]]
+name = "MIX"
+settings = 16
 
 [tx]
 channels = 1
-frequency_min_hz = 1e6
-frequency_max_hz = 6e9
-bandwidth_min_hz = 1e6
-bandwidth_max_hz = 2e6
+frequency = [{ min_hz = 1e6, max_hz = 6e9 }]
+bandwidth = [{ min_hz = 1e6, max_hz = 2e6 }]
 bits = 8
 sample_format = "cs8"
 full_scale = 127
@@ -106,10 +114,15 @@ def test_a_file(tmp_path: Path) -> None:
     assert profile.tx is not None
     assert profile.rx.max_input_dbm == -5.0
     assert profile.tx.max_output_dbm is None
-    assert [stage.name for stage in profile.rx.gain] == ["LNA", "PAD"]
-    assert [stage.sign for stage in profile.rx.gain] == [GainSign.GAIN, GainSign.ATTENUATION]
-    assert profile.sample_rate.supports(4e6)
-    assert not profile.sample_rate.supports(3e6)
+    assert [stage.name for stage in profile.rx.gain] == ["LNA", "PAD", "AMP", "MIX"]
+    assert [stage.sign for stage in profile.rx.gain[:2]] == [GainSign.GAIN, GainSign.ATTENUATION]
+    assert profile.sample_rate.supports(1e6)
+    assert not profile.sample_rate.supports(1.5e6)
+    assert not profile.sample_rate.supports(4e6), "more than the host sustains"
+    assert profile.rx.corrects_iq is None
+    assert profile.rx.faults == Faults(
+        dc_dbc=-30.0, phase_noise=(PhaseNoisePoint(1e3, -80.0), PhaseNoisePoint(1e5, -110.0))
+    )
 
 
 def test_profiles_are_packaged() -> None:
@@ -120,7 +133,7 @@ def test_profiles_are_packaged() -> None:
     ("old", "new", "words"),
     [
         ("[clock]", "[clock", ["line"]),
-        ("tolerance_ppm = 20", "", ["clock.tolerance_ppm", "missing"]),
+        ("channels = 1", "", ["rx.channels", "missing"]),
         ("tolerance_ppm = 20", "tolerance = 20", ["clock.tolerance", "tolerance_ppm", "unit"]),
         ("min_db = 0", "min = 0", ["rx.gain[0].min", "min_db", "unit"]),
         ("tolerance_ppm = 20", "tolerance_ppm = -1", ["clock.tolerance_ppm"]),
@@ -134,11 +147,15 @@ def test_profiles_are_packaged() -> None:
         ('name = "radio"', 'name = "other"', ["name", "other"]),
         ("default_hz = 2e6", "default_hz = 3e6", ["sample_rate.default_hz"]),
         ("default_hz = 2e6", "default_hz = 8e6", ["sample_rate.default_hz"]),
-        ("min_hz = 1e6\nmax_hz = 4e6", "min_hz = 0\nmax_hz = 4e6", ["sample_rate.min_hz"]),
-        ("choices_hz = [1e6", "choices_hz = [5e5", ["sample_rate.choices_hz"]),
+        ("choices_hz = [1e6", "choices_hz = [-5e5", ["sample_rate.choices_hz"]),
+        ("choices_hz = [1e6, 2e6, 4e6]", "", ["sample_rate.ranges", "choices_hz"]),
+        ("choices_hz = [1e6, 2e6, 4e6]", "ranges = [{min_hz = 0, max_hz = 9e6}]", ["ranges"]),
+        ("host_max_hz = 3e6", "host_max_hz = 3", ["sample_rate.host_max_hz"]),
         ("choices_hz = [1e6", 'choices_hz = ["1e6"', ["sample_rate.choices_hz[0]"]),
-        ("frequency_min_hz = 1e6", "frequency_min_hz = 7e9", ["rx.frequency_min_hz"]),
-        ("bandwidth_min_hz = 1e6", "bandwidth_min_hz = 3e6", ["rx.bandwidth_min_hz"]),
+        ("frequency = [{ min_hz = 1e6", "frequency = [{ min_hz = 7e9", ["rx.frequency[0].min_hz"]),
+        ("frequency = [{ min_hz = 1e6, max_hz = 6e9 }]", "frequency = []", ["rx.frequency"]),
+        ("bandwidth = [{ min_hz = 1e6", "bandwidth = [{ min_hz = 3e6", ["rx.bandwidth[0].min_hz"]),
+        ("bandwidth =", "bandwidth_choices_hz = [1e6]\nbandwidth =", ["rx.bandwidth"]),
         ("channels = 1", "channels = 0", ["rx.channels"]),
         ("channels = 1", "channels = 1.0", ["rx.channels", "integer"]),
         ("bits = 8", "bits = 12", ["rx.bits", "cs8"]),
@@ -146,6 +163,13 @@ def test_profiles_are_packaged() -> None:
         ("full_scale = 128", "full_scale = 0", ["rx.full_scale"]),
         ("max_db = 40", "max_db = -40", ["rx.gain[0].min_db"]),
         ("step_db = 8", "step_db = -8", ["rx.gain[0].step_db"]),
+        ("step_db = 8", "", ["rx.gain[0].min_db", "step_db", "together"]),
+        ("settings = 16", "settings = 16\nchoices_db = [0]", ["rx.gain[3]", "one of them"]),
+        ("settings = 16", "settings = 0", ["rx.gain[3].settings"]),
+        ("choices_db = [0, 11]", "choices_db = [11, 0]", ["rx.gain[2].choices_db", "ascend"]),
+        ("default = 29.75", "default = 29.8", ["rx.gain[1].default", "29.8"]),
+        ("offset_hz = 1e5", "offset_hz = 1e3", ["rx.faults.phase_noise", "ascending"]),
+        ("offset_hz = 1e5", "offset = 1e5", ["rx.faults.phase_noise[1].offset", "offset_hz"]),
         ('name = "PAD"', 'name = "LNA"', ["rx.gain"]),
         ('sign = "attenuation"', 'sign = "loss"', ["rx.gain[1].sign"]),
         ('clock = "data sheet"', "", ["clock.tolerance_ppm", "source"]),

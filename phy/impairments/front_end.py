@@ -172,7 +172,7 @@ def _compress(
 
 @dataclass(frozen=True)
 class Adc:
-    r"""An analog-to-digital converter of I and Q each.
+    r"""A converter of I and Q each, from analog to digital or back.
 
     The codes are the integers :math:`-2^{b-1} \ldots 2^{b-1} - 1` of two's complement, a code c
     stands for :math:`c\Delta` with :math:`\Delta = A/2^{b-1}`, and what exceeds them is clipped. A
