@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sscc import radio_cli
 from sscc.errors import InputError
+from sscc.options import InputFile, Json, Model, NoHistory, OutputFolder, Threads
 from sscc.output import print_error, print_json, progress_bar
 
 if TYPE_CHECKING:
@@ -54,28 +56,6 @@ def _root(context: typer.Context) -> None:
     if context.invoked_subcommand != "train":
         # The codec's own threads share the cores: numpy's BLAS, once loaded, is to start no more.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
-
-Model = Annotated[
-    str, typer.Option("--model", "-m", metavar="NAME|FILE", help="Model: a name or a file.")
-]
-Threads = Annotated[
-    int | None,
-    typer.Option(
-        "--threads", "-t", min=1, help="Threads; affects speed only.  [default: all cores]"
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON instead of a report.")]
-OutputFolder = Annotated[
-    Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the results.")
-]
-NoHistory = Annotated[
-    bool,
-    typer.Option(
-        "--no-history", help="Do not look for a source history (Photo CD, subsampled chroma, ...)."
-    ),
-]
-InputFile = typer.Argument(exists=True, dir_okay=False, readable=True, show_default=False)
 
 
 @app.command()
@@ -690,6 +670,9 @@ def train(
             "the same command goes on from there"
         )
         raise typer.Exit(1)
+
+
+radio_cli.register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -24,7 +24,7 @@ from sscc.cli import link, run
 from sscc.link_report import report_lines
 from sscc.output import part_of, print_json
 
-COMMANDS = ["encode", "decode", "info", "link", "bench codec", "train"]
+COMMANDS = ["encode", "decode", "info", "link", "bench codec", "train", "tx", "rx", "channel"]
 
 
 class Outcome(NamedTuple):
