@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sscc import radio_cli
 from sscc.errors import InputError
 from sscc.help_panels import GroupedOptions
+from sscc.options import InputFile, Json, Model, NoHistory, OutputFolder, Threads
 from sscc.output import print_error, print_json, progress_bar
 from sscc.quantities import imbalance, phase_noise_mask, seconds, two_times
 
@@ -68,27 +70,7 @@ def _root(context: typer.Context) -> None:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
-Model = Annotated[
-    str, typer.Option("--model", "-m", metavar="NAME|FILE", help="Model: a name or a file.")
-]
-Threads = Annotated[
-    int | None,
-    typer.Option(
-        "--threads", "-t", min=1, help="Threads; affects speed only.  [default: all cores]"
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON instead of a report.")]
-OutputFolder = Annotated[
-    Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the results.")
-]
-NoHistory = Annotated[
-    bool,
-    typer.Option(
-        "--no-history", help="Do not look for a source history (Photo CD, subsampled chroma, ...)."
-    ),
-]
 CHANNEL_PANEL, RADIO_PANEL = "Channel", "Radios (not for the waveform symbols)"
-InputFile = typer.Argument(exists=True, dir_okay=False, readable=True, show_default=False)
 
 
 @app.command()
@@ -927,6 +909,9 @@ def train(
             "the same command goes on from there"
         )
         raise typer.Exit(1)
+
+
+radio_cli.register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 Progress = Callable[[float], None]
+_LOG_S = 10.0  # between two lines of a log that is no terminal
 
 
 @contextmanager
@@ -58,3 +60,29 @@ def _strict(value: Any) -> Any:
 def print_error(message: str) -> None:
     """Prints a message as one line on stderr."""
     print("sscc:", " ".join(message.split()), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def live_line() -> Iterator[Callable[[str, bool], None]]:
+    """A line on stderr that follows a running command.
+
+    Yields:
+        A function to call with a text, and whether it is an event that stays. What does not stay is
+        shown if stderr is a terminal, and else once in a while.
+    """
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False, markup=False)
+    last = time.monotonic()
+
+    def log(text: str, stays: bool) -> None:
+        nonlocal last
+        if stays or time.monotonic() - last >= _LOG_S:
+            print(text, file=sys.stderr, flush=True)
+            last = time.monotonic()
+
+    if not console.is_terminal:
+        yield log
+        return
+    with console.status("") as status:
+        yield lambda text, stays: console.print(text) if stays else status.update(text)

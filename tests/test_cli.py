@@ -29,7 +29,7 @@ from sscc.link_report import report_lines
 from sscc.output import part_of, print_json
 from sscc.quantities import seconds
 
-COMMANDS = ["encode", "decode", "info", "link", "train"]
+COMMANDS = ["encode", "decode", "info", "link", "train", "tx", "rx", "channel"]
 GROUPS = {"bench": ["codec"], "profiles": ["list", "show", "check"]}
 SUBCOMMANDS = [f"{group} {name}" for group, names in GROUPS.items() for name in names]
 

@@ -1,0 +1,1 @@
+"""Samples over ZeroMQ in GNU Radio's wire format."""

@@ -1,0 +1,368 @@
+"""The commands that exchange samples with other programs: ``tx``, ``rx``, ``channel``.
+
+Registered by :mod:`sscc.cli`. What arrives while a command runs is told on stderr; the report is on
+stdout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from sscc.errors import InputError
+from sscc.options import InputFile, Json, Model, NoHistory, OutputFolder, Threads
+from sscc.output import live_line, print_error, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flowgraphs.receive import ReceivedImage, ReceiveReport
+    from flowgraphs.stream import Endpoint
+    from source_codec import Codec
+    from source_codec.picture import Picture
+
+_End = TypeVar("_End", bound="Endpoint")
+
+_Waveform = Annotated[
+    str, typer.Option(metavar="NAME", help="single-carrier, ofdm, or symbols (without a radio).")
+]
+_SymbolRate = Annotated[float, typer.Option(metavar="HZ", help="Symbols a second.")]
+_Timeout = Annotated[
+    float | None,
+    typer.Option(
+        metavar="S", min=0, help="Silence after which to end.  [default: none, or the URI's]"
+    ),
+]
+_Sink = Annotated[
+    str,
+    typer.Option(
+        "--to", metavar="SINK", help="file:PATH, zmq+push://HOST:PORT, zmq+pub:// or zmq+rep://."
+    ),
+]
+_Source = Annotated[
+    str,
+    typer.Option(
+        "--from",
+        metavar="SOURCE",
+        help="file:PATH, zmq+pull://HOST:PORT, zmq+sub:// or zmq+req://.",
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to the program's."""
+    app.command()(tx)
+    app.command()(rx)
+    app.command()(channel)
+
+
+def tx(
+    images: Annotated[list[Path], InputFile],
+    to: _Sink,
+    mcs: Annotated[
+        str, typer.Option(metavar="NAME", help="Modulation and code rate, such as 16qam-3/4.")
+    ] = "qpsk-1/2",
+    waveform: _Waveform = "single-carrier",
+    symbol_rate: _SymbolRate = 1e6,
+    depth: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Frames that the interleaver spans.")
+    ] = 16,
+    gap: Annotated[
+        float, typer.Option(metavar="S", min=0, help="Silence before, between and after images.")
+    ] = 0.01,
+    repeat: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Times to send all; 0 for without end.")
+    ] = 1,
+    timeout: _Timeout = None,
+    no_history: NoHistory = False,
+    model: Model = "default",
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Sends images, or .ddm files as they are, as frames to a sink of samples.
+
+    Ctrl-C and a terminate signal end it behind the frame on its way. The exit status is 1 if not
+    all was sent, or if the sink is known to have lost some of it. The options in a sink's URI are
+    described in docs/zeromq.md.
+
+    \b
+    Example:
+      sscc tx photo.png --to zmq+push://127.0.0.1:5555
+      sscc tx *.png --to file:capture.cf32 --mcs 16qam-1/2 --waveform ofdm
+    """
+    from flowgraphs.endpoints import open_sink
+    from flowgraphs.supervision import stop_on_signals
+    from flowgraphs.transmit import TransmitConfig, TransmitReport, transmit
+    from phy.message import MessageLengthError
+    from source_codec import Codec
+
+    try:
+        config = TransmitConfig(mcs, depth, waveform, symbol_rate, gap, repeat)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    with stop_on_signals() as stop, _opened(open_sink, to, timeout) as sink, live_line() as show:
+        codec = Codec.load(model, threads)
+        show(f"sending to {sink.address}", True)
+
+        def observe(report: TransmitReport) -> None:
+            show(
+                f"{report.messages} images, {report.frames} frames, {report.samples:,} samples",
+                False,
+            )
+
+        try:
+            report = transmit(_streams(images, codec, not no_history), sink, config, stop, observe)
+        except MessageLengthError as error:
+            raise InputError(f"{error}; of {len(images)} files") from error
+    result = asdict(report) | {"sink": asdict(sink.status), "interrupted": stop()}
+    if report.failure:
+        print_error(report.failure)
+    if json:
+        print_json(result)
+    else:
+        print(f"{report.messages} images  {report.frames} frames  {report.samples:,} samples")
+        _print_losses(sink)
+    endless = repeat == 0 and stop()
+    if not ((report.complete or endless) and sink.status.lossless):
+        raise typer.Exit(1)
+
+
+def _streams(images: list[Path], codec: Codec, histories: bool) -> Iterator[bytes]:
+    """The files as ``.ddm`` streams, each encoded when its turn comes."""
+    from source_codec import CorruptStream, UnsupportedImage
+    from source_codec.container import read_header
+    from sscc.encoding import SUFFIX
+    from sscc.images import read_pictures
+
+    for path in images:
+        if path.suffix.lower() == SUFFIX:
+            stream = path.read_bytes()
+            try:
+                read_header(stream)
+            except CorruptStream as error:
+                raise InputError(f"{path}: {error}") from error
+            yield stream
+            continue
+        for picture in read_pictures(path)[1]:
+            try:
+                yield codec.encode(picture, histories=histories)
+            except UnsupportedImage as error:
+                raise InputError(f"{path}: {error}") from error
+
+
+def rx(
+    source: _Source,
+    output: OutputFolder = Path(),
+    waveform: _Waveform = "single-carrier",
+    symbol_rate: _SymbolRate = 1e6,
+    count: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Complete images after which to end.")
+    ] = None,
+    timeout: _Timeout = None,
+    model: Model = "default",
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Receives images from a source of samples, and writes those that are exact as PNG files.
+
+    Ends with the source, after --count images or --timeout seconds without a sample, or on Ctrl-C
+    or a terminate signal; what had arrived is decoded still. Files are called image-00000.png and
+    so on, and no file is overwritten. The exit status is 1 if an image was lost, or none came.
+
+    \b
+    Example:
+      sscc rx --from zmq+pull://127.0.0.1:5555 -o received/ --timeout 10
+      sscc rx --from file:capture.cf32 -o received/ --waveform ofdm --json
+    """
+    from flowgraphs.endpoints import open_source
+    from flowgraphs.receive import ReceiveConfig, receive
+    from flowgraphs.supervision import stop_on_signals
+    from source_codec import Codec
+
+    try:
+        config = ReceiveConfig(waveform, symbol_rate, count)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    with (
+        stop_on_signals() as stop,
+        _opened(open_source, source, timeout) as samples,
+        live_line() as show,
+    ):
+        output.mkdir(parents=True, exist_ok=True)
+        codec = Codec.load(model, threads)
+        show(f"receiving from {samples.address}", True)
+
+        def observe(report: ReceiveReport, image: ReceivedImage | None) -> None:
+            if image is not None:
+                show(_image_line(image), True)
+            seen = report.statistics
+            show(
+                f"{seen.samples:,} samples, {seen.frames_detected} frames "
+                f"({seen.header_failures} without header), {len(report.images)} images",
+                False,
+            )
+
+        report = receive(samples, config, codec, _saver(output), stop, observe)
+    if json:
+        print_json(report.to_json() | {"source": asdict(samples.status), "interrupted": stop()})
+    else:
+        for image in report.images:
+            print(_image_line(image))
+        seen = report.statistics
+        print(
+            f"{len(report.images)} images  {seen.frames_detected} frames  {seen.samples:,} samples"
+        )
+        _print_losses(samples)
+    if not report.exact:
+        raise typer.Exit(1)
+
+
+def _saver(folder: Path) -> Callable[[Picture], str]:
+    """Writes pictures under the next free names."""
+    from sscc.images import write_picture
+
+    number = 0
+
+    def save(picture: Picture) -> str:
+        nonlocal number
+        while (path := folder / f"image-{number:05}.png").exists():
+            number += 1
+        write_picture(path, picture)
+        return path.name
+
+    return save
+
+
+def _image_line(image: ReceivedImage) -> str:
+    if image.mcs is None:
+        return f"LOST at {image.stage_failed}: message {image.message_id}"
+    level = f"message {image.message_id}, {image.mcs}, {image.snr_db:.1f} dB"
+    if image.exact:
+        return f"{image.name}  exact  ({level})"
+    lost = f"{image.block_errors} of {image.blocks} blocks lost"
+    return f"LOST at {image.stage_failed}: {lost}  ({level})"
+
+
+def channel(
+    source: _Source,
+    to: _Sink,
+    name: Annotated[
+        str,
+        typer.Option(
+            "--channel",
+            "-c",
+            metavar="NAME",
+            help="awgn; rayleigh (Jakes spectrum); rayleigh-block; tdl-a to tdl-e (TR 38.901).",
+        ),
+    ] = "awgn",
+    snr: Annotated[
+        float, typer.Option("--snr", "-s", metavar="DB", help="Mean Es/N0 at the receiver, dB.")
+    ] = 15.0,
+    seed: Annotated[int, typer.Option(min=0, help="Fixes every random draw.")] = 1,
+    sample_rate: Annotated[
+        float, typer.Option(metavar="HZ", help="Samples a second; relates Hz and s to samples.")
+    ] = 2e6,
+    realtime: Annotated[
+        bool, typer.Option("--realtime", help="Not faster than the sample rate.")
+    ] = False,
+    doppler: Annotated[
+        float, typer.Option(metavar="HZ", min=0, help="Maximum Doppler shift.")
+    ] = 50.0,
+    delay_spread: Annotated[
+        float, typer.Option(metavar="NS", min=0, help="Delay spread of tdl-a to tdl-e.")
+    ] = 100.0,
+    block_length: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Symbols of equal gain in rayleigh-block.")
+    ] = 1000,
+    cfo: Annotated[float, typer.Option(metavar="HZ", help="Carrier offset.")] = 0.0,
+    clock_offset: Annotated[
+        float, typer.Option(metavar="PPM", help="Sampling clock offset of the receiver.")
+    ] = 0.0,
+    waveform: _Waveform = "single-carrier",
+    timeout: _Timeout = None,
+    json: Json = False,
+) -> None:
+    """A channel between two programs: samples in, the same with fading, offsets and noise out.
+
+    Es/N0 counts on a signal of unit mean power, with as many samples a symbol as the waveform has.
+    The exit status is 1 if the sink did not take everything.
+
+    \b
+    Example:
+      sscc channel --from zmq+pull://127.0.0.1:5555 --to zmq+push://127.0.0.1:5556 -c rayleigh -s 12
+      sscc channel --from file:sent.cf32 --to file:received.cf32 -c tdl-a --cfo 5000
+    """
+    from flowgraphs.emulate import EmulatorConfig, EmulatorReport, emulate
+    from flowgraphs.endpoints import open_sink, open_source
+    from flowgraphs.supervision import Pacer, stop_on_signals
+
+    try:
+        config = EmulatorConfig(
+            channel=name,
+            es_n0_db=snr,
+            seed=seed,
+            sample_rate=sample_rate,
+            waveform=waveform,
+            doppler_hz=doppler,
+            delay_spread_s=1e-9 * delay_spread,
+            block_length=block_length,
+            cfo_hz=cfo,
+            clock_ppm=clock_offset,
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    pacer = Pacer(sample_rate) if realtime else None
+    with (
+        stop_on_signals() as stop,
+        _opened(open_source, source, timeout) as incoming,
+        _opened(open_sink, to, timeout) as outgoing,
+        live_line() as show,
+    ):
+        show(f"from {incoming.address} to {outgoing.address}", True)
+
+        def observe(report: EmulatorReport) -> None:
+            show(f"{report.samples_in:,} samples in, {report.samples_out:,} out", False)
+
+        report = emulate(incoming, outgoing, config.block(), stop, pacer, observe)
+    if report.failure:
+        print_error(report.failure)
+    if json:
+        ends = {"source": asdict(incoming.status), "sink": asdict(outgoing.status)}
+        print_json(asdict(report) | ends | {"interrupted": stop()})
+    else:
+        print(f"{report.samples_in:,} samples in  {report.samples_out:,} samples out")
+        _print_losses(incoming, outgoing)
+    if not (report.complete and outgoing.status.lossless):
+        raise typer.Exit(1)
+
+
+def _opened(open_end: Callable[[str], _End], uri: str, timeout_s: float | None) -> _End:
+    """A source or sink; what cannot be opened is the user's error."""
+    from flowgraphs.stream import EndpointError
+
+    try:
+        end = open_end(uri)
+    except EndpointError as error:
+        raise InputError(str(error)) from error
+    if timeout_s is not None:
+        end.timeout_s = timeout_s
+    return end
+
+
+def _print_losses(*ends: Endpoint) -> None:
+    """What the ends counted beside samples, on stderr."""
+    for end in ends:
+        counts = {
+            name.replace("_", " "): count
+            for name, count in asdict(end.status).items()
+            if count
+            and name not in ("samples", "messages", "connections", "requests", "last_error")
+        }
+        if counts:
+            print_error(f"{end.address}: {', '.join(f'{v:,} {k}' for k, v in counts.items())}")
+        if end.status.last_error:
+            print_error(f"{end.address}: last refused because {end.status.last_error}")
