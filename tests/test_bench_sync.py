@@ -142,6 +142,12 @@ def test_the_command_writes_its_tables(tmp_path: Path, capsys: pytest.CaptureFix
     assert bench.false_alarm_table(alarms).row_count == 3
 
 
+@pytest.mark.parametrize("command", ["sync", "estimation", "spectrum", "channels"])
+def test_help_shows_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", command, "--help"]) == 0
+    assert f"sscc bench {command} " in capsys.readouterr().out.split("Example:")[1]
+
+
 def test_a_waveform_that_is_not_synchronized_is_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
