@@ -7,14 +7,28 @@ if its message came back exactly; what was lost is counted by the stage that los
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from benchmarks.csv_file import write_csv
+from benchmarks.genie import genie_of
+from benchmarks.parallel import Tasks
+from benchmarks.simulation import (
+    MCS,
+    SYMBOL_RATE_HZ,
+    Draw,
+    Transmission,
+    longest_message,
+    passed,
+    true_synchronization,
+    with_noise,
+)
 from flowgraphs.link import WAVEFORMS
 from phy import (
     FrameReport,
@@ -24,8 +38,6 @@ from phy import (
     Receiver,
     ReceiverConfig,
     ReceiverImpairments,
-    Transmitter,
-    TransmitterConfig,
     TransmitterImpairments,
 )
 from phy.impairments import (
@@ -41,22 +53,18 @@ from phy.impairments import (
     PowerAmplifier,
 )
 from phy.tapped_delay_line import TappedDelayLine
-from sscc.output import Progress
+from phy.waveform import ComplexArray
+from sscc.output import Progress, part_of
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-MCS = "qpsk-1/2"
-MESSAGE_BYTES = 900  # nearly the longest frame
-SYMBOL_RATE_HZ = 1e6
 CARRIER_REACH_RAD = 0.6
 CLOCK_REACH_PPM = 40.0
+LOWEST_LEVEL_DB, HIGHEST_LEVEL_DB = -27.0, 3.0
 _LEAD = (300, 1300)  # samples of noise before a frame
 _TAIL = 1500  # and after it
 _PHASE_NOISE = PhaseNoise.leeson(-120.0, corner_hz=3e3, flicker_hz=100.0, lowest_offset_hz=10.0)
-
-Draw = Callable[[np.random.Generator, float], RadioPath]
-"""A radio path without noise: of its random draws and the sample rate."""
 
 
 @dataclass(frozen=True)
@@ -76,31 +84,60 @@ class Case:
     draw: Draw
 
 
-def _ideal(rng: np.random.Generator, rate: float) -> RadioPath:
+def ideal(rng: np.random.Generator, rate: float) -> RadioPath:
+    """Nothing but noise."""
     return RadioPath()
 
 
-def _offsets(rng: np.random.Generator, rate: float) -> RadioPath:
-    carrier = rng.uniform(-CARRIER_REACH_RAD, CARRIER_REACH_RAD) / (2 * np.pi) * rate
-    clock = rng.uniform(-CLOCK_REACH_PPM, CLOCK_REACH_PPM)
+def any_carrier(rng: np.random.Generator, rate: float) -> CarrierOffset:
+    """Offsets of two oscillators of 20 ppm at 2.4 GHz and 1 Msample/s: up to +-0.6 rad/sample."""
+    return CarrierOffset(rng.uniform(-CARRIER_REACH_RAD, CARRIER_REACH_RAD) / (2 * np.pi) * rate)
+
+
+def any_clock(rng: np.random.Generator) -> ClockOffset:
+    """Offsets of up to +-40 ppm."""
+    return ClockOffset(rng.uniform(-CLOCK_REACH_PPM, CLOCK_REACH_PPM))
+
+
+def any_delay(rng: np.random.Generator) -> Delay:
+    """A part of a sample."""
+    return Delay(rng.uniform(0, 1))
+
+
+def any_level(rng: np.random.Generator) -> Gain:
+    """30 dB of level range."""
+    return Gain(rng.uniform(LOWEST_LEVEL_DB, HIGHEST_LEVEL_DB))
+
+
+def any_dc(rng: np.random.Generator, gain: Gain | None = None) -> DcOffset:
+    """20 dB below the signal."""
+    return DcOffset((0.0 if gain is None else gain.gain_db) - 20, rng.uniform(0, 360))
+
+
+def unbalanced() -> IqImbalance:
+    """1 dB and 5 degrees."""
+    return IqImbalance(1.0, 5.0)
+
+
+def offsets(rng: np.random.Generator, rate: float) -> RadioPath:
+    """Carrier, clock and delay together."""
     return RadioPath(
-        propagation=Propagation(delay=Delay(rng.uniform(0, 1))),
-        receiver=ReceiverImpairments(carrier=CarrierOffset(carrier), clock=ClockOffset(clock)),
+        propagation=Propagation(delay=any_delay(rng)),
+        receiver=ReceiverImpairments(carrier=any_carrier(rng, rate), clock=any_clock(rng)),
     )
 
 
-def _cheap_radio(rng: np.random.Generator, rate: float) -> RadioPath:
+def cheap_radio(rng: np.random.Generator, rate: float) -> RadioPath:
     """Offsets, 30 dB of level range, DC at -20 dBc, IQ imbalance of 1 dB and 5 degrees, 8 bits."""
-    gain_db = rng.uniform(-27, 3)
-    offsets = _offsets(rng, rate)
-    assert offsets.propagation.delay is not None
+    gain = any_level(rng)
+    path = offsets(rng, rate)
     return RadioPath(
-        propagation=Propagation(gain=Gain(gain_db), delay=offsets.propagation.delay),
+        propagation=Propagation(gain=gain, delay=path.propagation.delay),
         receiver=ReceiverImpairments(
-            carrier=offsets.receiver.carrier,
-            clock=offsets.receiver.clock,
-            iq=IqImbalance(1.0, 5.0),
-            dc=DcOffset(gain_db - 20, rng.uniform(0, 360)),
+            carrier=path.receiver.carrier,
+            clock=path.receiver.clock,
+            iq=unbalanced(),
+            dc=any_dc(rng, gain),
             adc=Adc(8),
         ),
     )
@@ -114,16 +151,16 @@ def _oscillator(rng: np.random.Generator, rate: float) -> RadioPath:
     )
 
 
-def _fading(profile: str, delay_spread_s: float, doppler_hz: float) -> Draw:
-    def draw(rng: np.random.Generator, rate: float) -> RadioPath:
-        offsets = _offsets(rng, rate)
-        fading = TappedDelayLine(profile, delay_spread_s, doppler_hz)
-        return RadioPath(
-            propagation=Propagation(delay=offsets.propagation.delay, fading=fading),
-            receiver=offsets.receiver,
-        )
+def _fading(fading: TappedDelayLine, rng: np.random.Generator, rate: float) -> RadioPath:
+    path = offsets(rng, rate)
+    return RadioPath(
+        propagation=Propagation(delay=path.propagation.delay, fading=fading),
+        receiver=path.receiver,
+    )
 
-    return draw
+
+def _faded(profile: str, delay_spread_s: float, doppler_hz: float) -> Draw:
+    return partial(_fading, TappedDelayLine(profile, delay_spread_s, doppler_hz))
 
 
 def cases() -> list[Case]:
@@ -131,20 +168,20 @@ def cases() -> list[Case]:
     rows = []
     for waveform, awgn_db in (("single-carrier", 2.0), ("ofdm", 3.0)):
         rows += [
-            Case("AWGN", waveform, awgn_db, _ideal),
-            Case("carrier +-0.6 rad, clock +-40 ppm, delay", waveform, awgn_db + 0.2, _offsets),
-            Case("cheap radio", waveform, awgn_db + 0.5, _cheap_radio),
+            Case("AWGN", waveform, awgn_db, ideal),
+            Case("carrier +-0.6 rad, clock +-40 ppm, delay", waveform, awgn_db + 0.2, offsets),
+            Case("cheap radio", waveform, awgn_db + 0.5, cheap_radio),
             Case("phase noise, amplifier", waveform, awgn_db + 0.5, _oscillator),
-            Case("flat Rayleigh, 50 Hz", waveform, 25.0, _fading("flat", 0.0, 50.0)),
-            Case("flat Rayleigh, 200 Hz", waveform, 25.0, _fading("flat", 0.0, 200.0)),
+            Case("flat Rayleigh, 50 Hz", waveform, 25.0, _faded("flat", 0.0, 50.0)),
+            Case("flat Rayleigh, 200 Hz", waveform, 25.0, _faded("flat", 0.0, 200.0)),
         ]
     for profile, spread in (("TDL-A", 100e-9), ("TDL-C", 300e-9)):
         name = f"{profile}, {1e9 * spread:.0f} ns, 50 Hz"
-        rows.append(Case(name, "single-carrier", 20.0, _fading(profile, spread, 50.0)))
+        rows.append(Case(name, "single-carrier", 20.0, _faded(profile, spread, 50.0)))
     for doppler in (50.0, 200.0):
         for profile, spread in (("TDL-A", 100e-9), ("TDL-B", 100e-9), ("TDL-C", 300e-9)):
             name = f"{profile}, {1e9 * spread:.0f} ns, {doppler:.0f} Hz"
-            rows.append(Case(name, "ofdm", 20.0, _fading(profile, spread, doppler)))
+            rows.append(Case(name, "ofdm", 20.0, _faded(profile, spread, doppler)))
     return rows
 
 
@@ -175,66 +212,106 @@ class Outcome:
     false_alarms: int
 
 
-def measure_case(case: Case, frames: int, seed: int) -> Outcome:
-    """Sends frames over a channel; the same seed gives the same frames and channels."""
+@dataclass(frozen=True)
+class Fate:
+    """What became of one frame.
+
+    Attributes:
+        lost_in: the stage that lost it, of :data:`STAGES`; None if it came back exactly.
+        false_alarms: frames seen beside it.
+        perfect: whether its payload decodes where synchronization is perfect; None if not tried.
+    """
+
+    lost_in: str | None
+    false_alarms: int
+    perfect: bool | None = None
+
+
+STAGES = ("detection", "header", "payload")
+
+
+def send(case: Case, seed: int, number: int) -> tuple[Transmission, RadioPath, ComplexArray]:
+    """One frame of a case.
+
+    Args:
+        case: the channel.
+        seed: of all frames.
+        number: of this one; every frame has draws of its own.
+
+    Returns:
+        What was sent, the path with its noise, and (n,) complex64 received samples.
+    """
     waveform = WAVEFORMS[case.waveform]
-    rate = SYMBOL_RATE_HZ * waveform.samples_per_symbol
-    transmitter = Transmitter(TransmitterConfig(MCS, depth=1, waveform=waveform))
-    noise = AdditiveNoise.from_es_n0(case.es_n0_db, waveform.samples_per_symbol)
-    received = undetected = header_lost = false_alarms = 0
-    for number in range(frames):
-        rng = np.random.default_rng([seed, number])
-        message = rng.bytes(MESSAGE_BYTES)
-        lead, tail = np.zeros(rng.integers(*_LEAD)), np.zeros(_TAIL)
-        sent = np.concatenate([lead, *transmitter.send(message), transmitter.flush(), tail])
-        path = case.draw(rng, rate)
-        gain = path.propagation.gain
-        scale = 1.0 if gain is None else 10 ** (gain.gain_db / 10)
-        path = _with_noise(path, AdditiveNoise(scale * noise.noise_density))
-        chain = path.block(rate, seed=int(rng.integers(1 << 31)))
-        receiver = Receiver(ReceiverConfig(waveform=waveform, symbol_rate_hz=SYMBOL_RATE_HZ))
-        events = receiver.process(np.concatenate([chain.process(sent), chain.flush()]))
-        events += receiver.flush()
-        reports = [event for event in events if isinstance(event, FrameReport)]
-        exact = any(isinstance(e, MessageReceived) and e.data == message for e in events)
-        received += exact
-        undetected += not reports
-        header_lost += bool(reports) and not any(report.header_ok for report in reports)
-        false_alarms += max(len(reports) - 1, 0)
-    lost = frames - received - undetected - header_lost
-    return Outcome(
-        case.name,
-        case.waveform,
-        case.es_n0_db,
-        MCS,
-        frames,
-        received,
-        undetected,
-        header_lost,
-        lost,
-        false_alarms,
-    )
+    rng = np.random.default_rng([seed, number])
+    message = rng.bytes(longest_message(frames=1))
+    sent = Transmission.of(waveform, message, lead=int(rng.integers(*_LEAD)), tail=_TAIL)
+    path = case.draw(rng, sent.sample_rate_hz)
+    gain = path.propagation.gain
+    level = 1.0 if gain is None else 10 ** (gain.gain_db / 10)
+    noise = AdditiveNoise.from_es_n0(case.es_n0_db, waveform.samples_per_symbol, level)
+    path = with_noise(path, noise)
+    chain = path.block(sent.sample_rate_hz, seed=int(rng.integers(1 << 31)))
+    return sent, path, passed(chain, sent.bursts[0].samples)
 
 
-def _with_noise(path: RadioPath, noise: AdditiveNoise) -> RadioPath:
-    way = path.propagation
-    noisy = Propagation(way.gain, way.delay, way.fading, way.interferers, noise)
-    return RadioPath(path.transmitter, noisy, path.receiver)
+def fate(case: Case, seed: int, perfect: bool, number: int) -> Fate:
+    """Sends a frame and receives it.
+
+    Args:
+        case: the channel.
+        seed: of all frames.
+        perfect: try perfect synchronization as well.
+        number: of this frame.
+    """
+    sent, path, samples = send(case, seed, number)
+    receiver = Receiver(ReceiverConfig(waveform=sent.waveform, symbol_rate_hz=SYMBOL_RATE_HZ))
+    events = receiver.process(samples) + receiver.flush()
+    reports = [event for event in events if isinstance(event, FrameReport)]
+    lost_in: str | None = "payload"
+    if any(isinstance(e, MessageReceived) and e.data == sent.message for e in events):
+        lost_in = None
+    elif not reports:
+        lost_in = "detection"
+    elif not any(report.header_ok for report in reports):
+        lost_in = "header"
+    false_alarms = max(len(reports) - 1, 0)
+    if not perfect:
+        return Fate(lost_in, false_alarms)
+    truth = true_synchronization(path, sent.bursts[0].starts[0], sent.sample_rate_hz)
+    reception = genie_of(sent.waveform).payload(samples, truth, sent.header(0))
+    return Fate(lost_in, false_alarms, sent.decodes({0: reception}))
 
 
-def measure(chosen: Sequence[Case], frames: int, seed: int, progress: Progress) -> list[Outcome]:
-    """All rows.
+def totals(fates: Sequence[Fate]) -> dict[str, int]:
+    """The counts of an :class:`Outcome`."""
+    lost = Counter(fate.lost_in for fate in fates)
+    return {
+        "sent": len(fates),
+        "received": lost[None],
+        "undetected": lost["detection"],
+        "header_lost": lost["header"],
+        "payload_lost": lost["payload"],
+        "false_alarms": sum(fate.false_alarms for fate in fates),
+    }
+
+
+def measure(
+    chosen: Sequence[Case], frames: int, seed: int, tasks: Tasks, progress: Progress
+) -> list[Outcome]:
+    """All rows; the same seed gives the same frames and channels.
 
     Args:
         chosen: channels.
         frames: sent over each.
         seed: of messages and channels.
+        tasks: where to do it.
         progress: called with the fraction done.
     """
     rows = []
     for index, case in enumerate(chosen):
-        rows.append(measure_case(case, frames, seed))
-        progress((index + 1) / len(chosen))
+        share = part_of(progress, index / len(chosen), 1 / len(chosen))
+        fates = tasks.map(partial(fate, case, seed, False), frames, share)
+        rows.append(Outcome(case.name, case.waveform, case.es_n0_db, MCS, **totals(fates)))
     return rows
 
 
@@ -258,11 +335,7 @@ def table(rows: Sequence[Outcome]) -> Table:
 
 def write_results(rows: Sequence[Outcome], folder: Path) -> None:
     """Writes channels.csv and channels.md, the table for the docs, into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "channels.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Outcome)])
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+    write_csv(rows, folder / "channels.csv")
     lines = ["| channel | waveform | Es/N0 | frames sent | received |", "|---|---|---:|---:|---:|"]
     lines += [
         f"| {row.channel} | {row.waveform} | {row.es_n0_db:g} dB | {row.sent} | {row.received} |"

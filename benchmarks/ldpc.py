@@ -7,12 +7,11 @@ information bits by CPU time; what carries over to another machine is the ratio 
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from benchmarks.csv_file import write_csv
 from phy.ldpc import LdpcCode
 from phy.ldpc.normal_approximation import normal_approximation
 from sscc.output import Progress
@@ -330,11 +330,7 @@ def _label(row: BlockErrorRate) -> str:
 
 def write_bler(rows: Sequence[BlockErrorRate], folder: Path) -> None:
     """Writes ldpc.csv and ldpc.png."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "ldpc.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(BlockErrorRate)])
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+    write_csv(rows, folder / "ldpc.csv")
     _plot(rows, folder / "ldpc.png")
 
 

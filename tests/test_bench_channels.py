@@ -6,29 +6,37 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.channels import Case, cases, measure_case, table
+from benchmarks.channels import Case, Outcome, cases, measure, table
+from benchmarks.parallel import Tasks
 from sscc.cli import run
 
 CASES = {f"{case.waveform}: {case.name}": case for case in cases()}
 assert len(CASES) == len(cases())
 
 
+def measured(case: Case, frames: int, seed: int) -> Outcome:
+    (outcome,) = measure([case], frames, seed, Tasks(), lambda _: None)
+    return outcome
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_frames_arrive_over_every_channel(name: str) -> None:
-    """At least seven of eight; of hundreds, 99 % or more arrive (docs/physical-layer.md)."""
-    outcome = measure_case(CASES[name], frames=8, seed=2)
-    assert outcome.received >= 7
+    """All but one at most; of hundreds, 99 % or more arrive (docs/physical-layer.md)."""
+    # Phase noise down to 10 Hz is slow to draw.
+    frames = 4 if "phase noise" in name else 8
+    outcome = measured(CASES[name], frames, seed=2)
+    assert outcome.received >= frames - 1
     assert outcome.false_alarms == 0
     lost = outcome.undetected + outcome.header_lost + outcome.payload_lost
-    assert outcome.received + lost == outcome.sent == 8
+    assert outcome.received + lost == outcome.sent == frames
 
 
 def test_losses_are_counted_by_stage() -> None:
     """Far below the noise nothing is seen; at -1 dB headers are read, but QPSK 1/2 needs 0.8 dB."""
     awgn = CASES["single-carrier: AWGN"]
-    silent = measure_case(Case("silence", awgn.waveform, -30.0, awgn.draw), 3, 1)
+    silent = measured(Case("silence", awgn.waveform, -30.0, awgn.draw), 3, 1)
     assert (silent.undetected, silent.received) == (3, 0)
-    noisy = measure_case(Case("noise", awgn.waveform, -1.0, awgn.draw), 3, 1)
+    noisy = measured(Case("noise", awgn.waveform, -1.0, awgn.draw), 3, 1)
     assert (noisy.payload_lost, noisy.received) == (3, 0)
 
 
@@ -44,7 +52,7 @@ def test_the_command_writes_its_table(tmp_path: Path, capsys: pytest.CaptureFixt
     with (tmp_path / "channels.csv").open(newline="") as file:
         assert [row["channel"] for row in csv.DictReader(file)] == [row["channel"] for row in rows]
     assert len((tmp_path / "channels.md").read_text().splitlines()) == 5
-    outcomes = [measure_case(case, 1, 1) for case in cases() if "TDL-C" in case.name]
+    outcomes = [measured(case, 1, 1) for case in cases() if "TDL-C" in case.name]
     assert table(outcomes).row_count == 3
 
 
