@@ -240,7 +240,7 @@ def test_symbol_rate_that_differs(name):
 
 
 def test_clock_offset_at_the_end_of_the_range():
-    samples = through(send("single-carrier", "qpsk-1/2"), 15, clock=ClockOffset(400))
+    samples = through(send("single-carrier", "qpsk-1/2"), 15, clock=ClockOffset(800))  # 400 is equalized
     faults, cause, _ = diagnosed("single-carrier", samples)
     assert {"clock", "lost_samples"} & set(faults)
     assert "clock offset at or beyond" in cause or "the symbol rate is off" in cause
@@ -348,8 +348,8 @@ def test_report_as_json():
 
 def test_reports_of_a_block_that_succeeds_at_the_second_attempt():
     report = FrameReport(100, 50.0, None, True, None, None, 1.0, 1.0, 1.0, None, end_sample=200)
-    lost = BlockReceived(1, 0, 1, None, 1, 1, 25.0, "ldpc", (100,))
-    found = BlockReceived(1, 0, 1, b"x", 2, 2, 3.0, None, (100, 300))
+    lost = BlockReceived(1, 0, 1, None, 1, 1, 1, 25.0, "ldpc", (100,))
+    found = BlockReceived(1, 0, 1, b"x", 1, 2, 2, 3.0, None, (100, 300))
     for events in ([report, lost, found], [found, lost, report]):
         (completed,) = complete_reports(events)
         assert (completed.payload_ok, completed.ldpc_iterations) == (True, 3.0)
