@@ -240,7 +240,7 @@ def test_symbol_rate_that_differs(name):
 
 
 def test_clock_offset_at_the_end_of_the_range():
-    samples = through(send("single-carrier", "qpsk-1/2"), 15, clock=ClockOffset(800))  # 400 is equalized
+    samples = through(send("single-carrier", "qpsk-1/2"), 15, clock=ClockOffset(800))
     faults, cause, _ = diagnosed("single-carrier", samples)
     assert {"clock", "lost_samples"} & set(faults)
     assert "clock offset at or beyond" in cause or "the symbol rate is off" in cause
