@@ -115,6 +115,9 @@ class PublishSink(ZmqSink):
                 return 0
         done = 0
         while done < samples.size:
+            self._hear()  # what is sent once the last subscriber has left is lost
+            if not self._subscriptions and self._options.wait:
+                break
             part = samples[done : done + self._options.chunk]
             if self._send(part):
                 self.status.samples_unheard += 0 if self._subscriptions else part.size
