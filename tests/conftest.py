@@ -43,3 +43,9 @@ def photo() -> Photo:
 def codec() -> Codec:
     """The default codec."""
     return Codec.load()
+
+
+@pytest.fixture(autouse=True)
+def _subnormal_numbers() -> None:
+    """Training, in another test, lets the processor flush subnormal numbers to zero."""
+    torch.set_flush_denormal(False)
