@@ -128,7 +128,6 @@ class PublishSink(ZmqSink):
                 break
             else:
                 self._connection.wait(zmq.POLLIN, _RETRY_S)  # a subscriber may leave
-                self._hear()
                 continue
             done += part.size
         return done
