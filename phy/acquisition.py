@@ -128,7 +128,12 @@ class FrameAcquisition:
         return _without_mean(samples), first
 
     def _acquire(self, detection: Detection) -> Synchronization | None:
-        """Time (absolute) and carrier from the preamble; None if there is none after all."""
+        """Time (absolute) and carrier from the preamble; None if there is none after all.
+
+        Where a frame is anticipated they are known better than a preamble in a fade could tell.
+        """
+        if detection.anticipated:
+            return Synchronization(detection.start, detection.carrier, detection.clock)
         samples, first = self._view(detection, self._preamble.size)
         guess = Synchronization(detection.start - first, detection.carrier)
         sync = acquire(samples, self._pulse, self._preamble, guess)

@@ -58,6 +58,8 @@ class Detection:
             `index`, `start` and `carrier` are then those of the best place within reach.
         clarity: metric over the detector's threshold, 1 and more.
         similarity: share of the preamble in the samples' energy, 0 to 1.
+        anticipated: not found, but where a frame should be (:mod:`phy.anticipation`).
+        clock: relative clock offset, where it is anticipated.
     """
 
     index: int
@@ -67,6 +69,8 @@ class Detection:
     beyond: float | None = None
     clarity: float = 1.0
     similarity: float = 0.0
+    anticipated: bool = False
+    clock: float = 0.0
 
 
 class SampleBuffer:

@@ -168,10 +168,15 @@ def _header_code() -> LdpcCode:
     )
 
 
+def header_word(header: FrameHeader) -> BitArray:
+    """Header to its (1600,) uint8 coded and scrambled bits."""
+    coded = _header_code().encode(crc_attach(header.to_bits(), CRC24C))
+    return scramble(coded, _HEADER_SEED)
+
+
 def encode_header(header: FrameHeader) -> ComplexArray:
     """Header to its (800,) complex64 QPSK symbols."""
-    coded = _header_code().encode(crc_attach(header.to_bits(), CRC24C))
-    return HEADER_MODULATION.map(scramble(coded, _HEADER_SEED))
+    return HEADER_MODULATION.map(header_word(header))
 
 
 def decode_header(llr: npt.NDArray[np.float32]) -> FrameHeader:

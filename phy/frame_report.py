@@ -60,6 +60,8 @@ class FrameReport:
             decided, or the payload was not used.
         ldpc_iterations: mean LDPC iterations per code block of that block, or None.
         overlaps: sample index of another frame that lies over this one, or None.
+        anticipated: place and header were known from the frame before (:mod:`phy.anticipation`);
+            what is left of them in a fade only had to agree.
     """
 
     sample_index: int
@@ -85,6 +87,7 @@ class FrameReport:
     payload_ok: bool | None = None
     ldpc_iterations: float | None = None
     overlaps: int | None = None
+    anticipated: bool = False
 
     @property
     def detected(self) -> bool:
@@ -93,7 +96,7 @@ class FrameReport:
 
     @property
     def header_ok(self) -> bool:
-        """The header's CRC and its fields are right."""
+        """The header is known: its CRC and fields are right, or it was anticipated."""
         return self.header is not None
 
     def to_json(self) -> dict[str, object]:

@@ -190,7 +190,8 @@ class OfdmDemodulator(FrameAcquisition):
         sync = replace(sync, carrier=sync.carrier + carrier / numerology.row_samples, clock=clock)
         rows = self._rows(detection, sync, sent.shape[0])
         places = numerology.payload_places(header.data_symbols)
-        return self._reception(estimator, rows, sent, places, sync)
+        reception = self._reception(estimator, rows, sent, places, sync)
+        return replace(reception, start=sync.start)
 
     def _estimator(self, rows: int, full_rows: int) -> GridEstimator:
         return grid_estimator(self._numerology, rows, full_rows, self._dopplers)

@@ -1,6 +1,7 @@
 """The receiver: a stream of baseband samples in, frame reports and messages out.
 
-Every frame passes the same stages: detection of the preamble, channel estimation and decoding of
+Every frame passes the same stages: detection of the preamble (or, where a fade has taken it, a look
+at the place where the frame should be, :mod:`phy.anticipation`), channel estimation and decoding of
 the header, channel estimation of the whole frame (now with the header as pilots), demapping, and
 hand-over of the soft bits to :class:`phy.message.MessageAssembler`, which decodes blocks and joins
 messages. Each stage is a function of the samples at fixed absolute places, so the events do not
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from phy.acquisition import CLEAR
+from phy.anticipation import LEAST_MATCH, Anticipation, header_match
 from phy.detection import Detection
 from phy.errors import HeaderError
 from phy.frame import HEADER_MODULATION, FrameHeader, decode_header
@@ -87,9 +89,10 @@ class ReceiverStatistics:
         invalid_samples: of them NaN, infinite or above 1e15, replaced by 0.
         false_alarms: detections outside of frames in which a closer look found no preamble.
         out_of_reach: preambles whose carrier offset is beyond the search range.
-        frames_detected: preambles found.
+        frames_detected: preambles found, and frames found without.
         frames_overlapping: of them those that begin inside of an earlier frame.
-        header_failures: of them without a readable header.
+        headers_anticipated: of them with an unreadable header that was known beforehand.
+        header_failures: of them without a readable header, which was not known either.
         frames_cut: with a good header, but cut by the end of the stream.
         frames_received: with a good header, and complete.
         frames_repeated: of them of transport blocks decoded before.
@@ -107,6 +110,7 @@ class ReceiverStatistics:
     out_of_reach: int = 0
     frames_detected: int = 0
     frames_overlapping: int = 0
+    headers_anticipated: int = 0
     header_failures: int = 0
     frames_cut: int = 0
     frames_received: int = 0
@@ -184,6 +188,7 @@ class Receiver:
         )
         self._detections: deque[Detection] = deque()
         self._header: FrameHeader | None = None  # of the first detection, once decoded
+        self._anticipation: Anticipation | None = None
         self._frame_end = 0  # the end of the earlier frames that reach furthest
         self._meter = StreamMeter(config.full_scale)
 
@@ -249,8 +254,7 @@ class Receiver:
         """Handle all detections for which enough samples are there."""
         self._detections.extend(self._demodulator.scan(final))
         events: list[Event] = []
-        while self._detections:
-            detection = self._detections[0]
+        while (detection := self._next(final)) is not None:
             if detection.index < self._frame_end and detection.clarity < CLEAR:
                 self._detections.popleft()
                 continue
@@ -262,9 +266,21 @@ class Receiver:
             self._detections.popleft()
         # Nothing before this sample is open any more, so silence up to here is real.
         now = self._detections[0].index if self._detections else self._demodulator.decided
+        if self._anticipation is not None:
+            now = min(now, self._anticipation.detection.index)
         events += self._count(self._assembler.expire(now))
         self._demodulator.discard(now)
         return events
+
+    def _next(self, final: bool) -> Detection | None:
+        """The next place to look at: a detection, or a frame that should have been detected."""
+        expected = self._anticipation
+        if expected is not None:
+            known = self._detections[0].index if self._detections else self._demodulator.decided
+            passed = known > expected.detection.index + expected.reach
+            if passed or (final and not self._detections):
+                self._detections.appendleft(expected.detection)
+        return self._detections[0] if self._detections else None
 
     def _receive_frame(self, detection: Detection, final: bool) -> list[Event] | None:
         """All stages of one frame; None if it is not yet there completely.
@@ -277,19 +293,14 @@ class Receiver:
         front = self._demodulator
         if self._header is None:
             if front.end < front.header_end(detection):
+                if detection.anticipated and final:
+                    self._anticipation = None
+                    return []
                 return [self._header_failure(detection, CUT, None)] if final else None
-            reception = front.header(detection)
-            if reception is None:
-                return self._no_preamble(detection)
-            try:
-                header = self._decode_header(reception)
-                MessageLayout.from_header(header)
-            except HeaderError as error:
-                if detection.beyond is not None:
-                    return self._no_preamble(detection)
-                return [self._header_failure(detection, str(error), reception)]
-            self._header = header
-
+            found = self._find_header(detection)
+            if isinstance(found, list):
+                return found
+            self._detections[0], self._header = detection, header = found
         header = self._header
         end = front.frame_end(detection, header)
         if front.end < end and not final:
@@ -315,6 +326,7 @@ class Receiver:
             self.config.demapper,
         )
         self.statistics.frames_received += 1
+        self._anticipation = Anticipation.behind(header, reception, waveform)
         span = (detection.index, end)
         decided = self._assembler.add_frame(header, layout, llr, reception.channel, span)
         faded, effective_snr_db = gain_fading(
@@ -331,14 +343,39 @@ class Receiver:
         )
         return [report, *self._count(decided)]
 
+    def _find_header(self, detection: Detection) -> tuple[Detection, FrameHeader] | list[Event]:
+        """The header, and where its frame is; what to report if there is none."""
+        expected = self._anticipation
+        reception, reason = None, ""
+        if not detection.anticipated:
+            reception = self._demodulator.header(detection)
+            if reception is not None:
+                try:
+                    header = decode_header(self._header_llr(reception))
+                    MessageLayout.from_header(header)
+                    return detection, header
+                except HeaderError as error:
+                    reason = str(error)
+        if expected is not None and expected.is_near(detection):
+            self._anticipation = expected.missed(self.config.waveform)
+            again = self._demodulator.header(expected.detection)
+            if again is not None:
+                match = header_match(self._header_llr(again), expected.header)
+                if match > LEAST_MATCH:
+                    self.statistics.headers_anticipated += 1
+                    return expected.detection, expected.header
+        if detection.anticipated:
+            return []
+        if reception is None or detection.beyond is not None:
+            return self._no_preamble(detection)
+        return [self._header_failure(detection, reason, reception)]
+
     @staticmethod
-    def _decode_header(reception: Reception) -> FrameHeader:
-        return decode_header(
-            HEADER_MODULATION.demap(
-                reception.symbols,
-                reception.channel.effective_noise_variance,
-                reception.channel.gain,
-            )
+    def _header_llr(reception: Reception) -> npt.NDArray[np.float32]:
+        return HEADER_MODULATION.demap(
+            reception.symbols,
+            reception.channel.effective_noise_variance,
+            reception.channel.gain,
         )
 
     def _no_preamble(self, detection: Detection) -> list[Event]:
@@ -387,7 +424,10 @@ class Receiver:
             evm_db=np.nan,
             noise_variance=np.nan,
             doppler_hz=None,
-            preamble_snr_db=_snr_db(detection.similarity, config.waveform.samples_per_symbol),
+            preamble_snr_db=None
+            if detection.anticipated
+            else _snr_db(detection.similarity, config.waveform.samples_per_symbol),
+            anticipated=detection.anticipated,
             samples=SampleStatistics.of(samples, config.full_scale) if samples.size else None,
         )
         if reception is None:

@@ -181,7 +181,7 @@ class SingleCarrierDemodulator(FrameAcquisition):
         errors = flat.channel.errors
         burst = None if errors is None else find_burst(known, errors, geometry.length)
         reception = self._over_multipath(base, received, section, decided, flat, sync)
-        return replace(reception, burst=burst)
+        return replace(reception, burst=burst, start=first + sync.start)
 
     def _flat(
         self,

@@ -6,7 +6,7 @@ The true channel gains may be passed along with the samples (perfect channel kno
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -140,13 +140,14 @@ class SymbolSpacedDemodulator:
         """The payload's symbols."""
         geometry = self._format.geometry(header.data_symbols)
         symbols = payload_template(self._format, header)
-        return self._section(
+        reception = self._section(
             detection.index,
             header.data_symbols,
             geometry.payload_known,
             symbols,
             geometry.payload_data,
         )
+        return replace(reception, start=float(detection.index))
 
     def _section(
         self,

@@ -82,6 +82,8 @@ class Reception:
         delay_spread: root-mean-square delay spread in channel symbols, 0 where it is too small to
             show; None where none is measured.
         burst: stretch of the frame in which the known symbols fit worse than elsewhere.
+        start: absolute instant of the frame's first symbol, in samples; None where it is not known
+            from a whole frame.
     """
 
     symbols: ComplexArray
@@ -90,6 +92,7 @@ class Reception:
     clock: float | None = None
     delay_spread: float | None = None
     burst: ErrorBurst | None = None
+    start: float | None = None
 
 
 class Modulator(Protocol):
