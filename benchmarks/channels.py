@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 
 CARRIER_REACH_RAD = 0.6
 CLOCK_REACH_PPM = 40.0
-LOWEST_LEVEL_DB, HIGHEST_LEVEL_DB = -27.0, 3.0
+LOWEST_LEVEL_DB, HIGHEST_LEVEL_DB = -24.0, 6.0
 _LEAD = (300, 1300)  # samples of noise before a frame
 _TAIL = 1500  # and after it
 _PHASE_NOISE = PhaseNoise.leeson(-120.0, corner_hz=3e3, flicker_hz=100.0, lowest_offset_hz=10.0)

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numba
 import numpy as np
 
 from phy.detection import Chirps, Detection, PreambleDetector, SampleBuffer, detection_threshold
+from phy.front_end_correction import corrected
 from phy.preamble import chirp_pair, down_chirp, up_chirp
 from phy.pulse_shaping import Pulse
 from phy.synchronization import LARGEST_CLOCK_OFFSET, Synchronization, acquire
@@ -117,15 +117,17 @@ class FrameAcquisition:
         spacing = self._pulse.samples_per_symbol * (1 + LARGEST_CLOCK_OFFSET)
         return int(np.ceil(symbols * spacing)) + self._margin
 
-    def _view(self, detection: Detection, symbols: int) -> tuple[ComplexArray, int]:
+    def _view(
+        self, detection: Detection, symbols: int, circular: bool = False
+    ) -> tuple[ComplexArray, int]:
         """The samples of the first symbols of a frame, and where they begin.
 
-        A constant in them, the DC of mixer or converter, is taken out: it would pass the matched
-        filter, and the carrier offset may put it onto any carrier of OFDM.
+        What the front end added is taken out of them (:mod:`phy.front_end_correction`): DC, and, of
+        a circular signal, the mirror image.
         """
         first = max(detection.index - self._margin, self._samples.start)
         samples = self.samples(first, detection.index + self._span(symbols))
-        return _without_mean(samples), first
+        return corrected(samples, circular), first
 
     def _acquire(self, detection: Detection) -> Synchronization | None:
         """Time (absolute) and carrier from the preamble; None if there is none after all.
@@ -140,16 +142,3 @@ class FrameAcquisition:
         if sync.metric < (_CLEAR_METRIC if detection.clarity > CLEAR else self._least_metric):
             return None
         return replace(sync, start=sync.start + first)
-
-
-@numba.njit(cache=True, nogil=True, fastmath=True)
-def _without_mean(samples: ComplexArray) -> ComplexArray:  # pragma: no cover - compiled
-    real = imag = 0.0
-    for n in range(samples.size):
-        real += float(samples[n].real)
-        imag += float(samples[n].imag)
-    mean = np.complex64(complex(real, imag) / samples.size)
-    out = np.empty_like(samples)
-    for n in range(samples.size):
-        out[n] = samples[n] - mean
-    return out

@@ -28,8 +28,9 @@ from scipy.special import erfc, erfcinv
 from phy.error_profile import CELLS, ErrorBurst
 from phy.frame import HEADER_MODULATION
 from phy.frame_report import CUT, OUT_OF_REACH, FrameReport, complete_reports
+from phy.front_end_correction import LARGEST_IMAGE
 from phy.link_adaptation import bit_information, snr_of_information
-from phy.sample_statistics import SampleStatistics
+from phy.sample_statistics import SampleStatistics, decibels
 from phy.stream_report import StreamReport
 from phy.synchronization import LARGEST_CLOCK_OFFSET
 
@@ -41,7 +42,7 @@ _HALF_DB = 3.0
 _RISE_DB = 3.0
 _CLIPPED = 1e-3  # shares below are not worth a word
 _ZEROS = 1e-2
-_IMAGE_DB = -30.0
+_IMAGE_DB = decibels(LARGEST_IMAGE**2)  # a weaker one is taken out
 _TONE_DBC = -30.0
 _FADING_LOSS_DB = 3.0
 _CLOCK_EDGE = 0.97  # of the search range

@@ -80,6 +80,8 @@ class ChannelEstimate:
         evm: root-mean-square error of the equalized known symbols relative to their amplitude.
         errors: (K,) squared errors |y conj(x) - h|^2 at the known symbols, None where the estimate
             runs through them. On the OFDM grid: at the lattice, (T P,), each scaled to N0.
+        gain_at_known: (K,) complex64 estimates at the known symbols, None likewise, and on the
+            OFDM grid.
     """
 
     gain: npt.NDArray[np.complex64]
@@ -89,6 +91,7 @@ class ChannelEstimate:
     doppler: float | None
     evm: float
     errors: FloatArray | None = None
+    gain_at_known: npt.NDArray[np.complex64] | None = None
 
     @property
     def effective_noise_variance(self) -> npt.NDArray[np.float32]:
@@ -234,6 +237,7 @@ class ChannelEstimator:
             doppler=self._dopplers[best],
             evm=error_vector_magnitude(z, gain_at_known),
             errors=squared_errors(z, gain_at_known),
+            gain_at_known=gain_at_known,
         )
 
     def linear(self, least_squares: npt.NDArray[np.complex64]) -> ChannelEstimate:

@@ -23,6 +23,7 @@ from phy.detection import Detection
 from phy.error_profile import find_burst
 from phy.estimation import ChannelEstimate
 from phy.frame import FrameHeader
+from phy.modulation import Modulation
 from phy.ofdm_estimation import GridEstimator, delay_spread, grid_estimator
 from phy.ofdm_grid import (
     Numerology,
@@ -33,6 +34,7 @@ from phy.ofdm_grid import (
     pilot_grid,
 )
 from phy.ofdm_tracking import residual_offsets
+from phy.phase_scoring import phase_drift
 from phy.pilots import IntArray
 from phy.preamble import chirp_pair, up_chirp
 from phy.pulse_shaping import SPAN, Pulse
@@ -182,23 +184,58 @@ class OfdmDemodulator(FrameAcquisition):
         sent[: numerology.header_end] = header_grid(numerology, header)
         estimator = self._estimator(sent.shape[0], numerology.header_end)
 
-        rows = self._rows(detection, sync, sent.shape[0])
+        rows = self._rows(detection, sync, sent.shape[0], circular=True)
         least_squares = rows * np.conj(sent)
         lattice = estimator.lattice(least_squares)
         levels = estimator.levels(least_squares, lattice)
         carrier, clock = residual_offsets(numerology, estimator, lattice, levels)
         sync = replace(sync, carrier=sync.carrier + carrier / numerology.row_samples, clock=clock)
-        rows = self._rows(detection, sync, sent.shape[0])
+        rows = self._rows(detection, sync, sent.shape[0], circular=True)
         places = numerology.payload_places(header.data_symbols)
+        if self._csi == "wiener":
+            modulation = header.mcs.modulation
+            rows, sync = self._corrected(estimator, rows, sent, places, modulation, sync)
         reception = self._reception(estimator, rows, sent, places, sync)
         return replace(reception, start=sync.start)
+
+    def _corrected(
+        self,
+        estimator: GridEstimator,
+        rows: ComplexArray,
+        sent: ComplexArray,
+        places: IntArray,
+        modulation: Modulation,
+        sync: Synchronization,
+    ) -> tuple[ComplexArray, Synchronization]:
+        """Carrier and clock once more, with the data symbols too; rows turned accordingly."""
+        numerology = self._numerology
+        channel = estimator.wiener(rows * np.conj(sent), np.arange(sent.size))
+        gain, variance = channel.gain, channel.effective_noise_variance
+        expected = gain * sent.reshape(-1)
+        expected[places] = gain[places] * modulation.expect(
+            rows.reshape(-1)[places], variance[places], gain[places]
+        )
+        carriers = numerology.carriers.astype(np.float64)
+        by_row, by_row_and_carrier = phase_drift(
+            rows, expected.reshape(rows.shape), channel.noise_variance, carriers
+        )
+        turn = np.outer(np.arange(len(rows)), by_row + by_row_and_carrier * carriers)
+        cycles = numerology.row_samples * 2 * np.pi
+        sync = replace(
+            sync,
+            carrier=sync.carrier + by_row / cycles,
+            clock=sync.clock - by_row_and_carrier * numerology.fft_size / cycles,
+        )
+        return rows * np.exp(-1j * turn).astype(np.complex64), sync
 
     def _estimator(self, rows: int, full_rows: int) -> GridEstimator:
         return grid_estimator(self._numerology, rows, full_rows, self._dopplers)
 
-    def _rows(self, detection: Detection, sync: Synchronization, rows: int) -> ComplexArray:
+    def _rows(
+        self, detection: Detection, sync: Synchronization, rows: int, circular: bool = False
+    ) -> ComplexArray:
         """(rows, U) the first rows of a frame."""
-        samples, first = self._view(detection, self._waveform.rows_end(rows))
+        samples, first = self._view(detection, self._waveform.rows_end(rows), circular)
         base = Baseband.of(samples, sync.carrier, self._pulse)
         row = np.arange(rows) * self._numerology.row_samples + self._numerology.cyclic_prefix
         offsets = self._waveform.grid_start * self._waveform.samples_per_symbol + row

@@ -13,7 +13,7 @@ code of 8 bits lies 0.8 % below.
 
 **IQ image.** Signals of a QAM that turn with a carrier offset are circular, :math:`E\{x^2\} = 0`.
 Behind a mixer with :math:`y = \mu x + \nu x^*` it is
-:math:`E\{y^2\} / E\{|y|^2\} \approx 2 \nu / \mu^*`, the image's amplitude twice.
+:math:`E\{y^2\} / E\{|y|^2\}` tells the image's amplitude (:mod:`phy.front_end_correction`).
 
 **Tones.** A windowed periodogram averaged over blocks spread over the samples; a line is a bin
 whose power is 9 dB above the mean of all others and of its neighbourhood.
@@ -27,6 +27,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 from scipy.fft import fft
+
+from phy.front_end_correction import image_amplitude
 
 ComplexArray = npt.NDArray[np.complex64]
 FloatArray = npt.NDArray[np.float64]
@@ -85,7 +87,9 @@ class SampleStatistics:
         return cls(
             level_db=decibels(power / (full_scale or 1.0) ** 2),
             dc_dbc=decibels(dc / max(power - dc, 1e-30)),
-            image_db=decibels((abs(square - mean**2) / max(2 * (power - dc), 1e-30)) ** 2),
+            image_db=decibels(
+                abs(image_amplitude((square - mean**2) / max(power - dc, 1e-30))) ** 2
+            ),
             clipped=_clipped(samples, extremes, full_scale),
             zeros=zeros / samples.size,
             tone=tone,

@@ -19,6 +19,7 @@ from phy.acquisition import FrameAcquisition, shaped_chirps
 from phy.detection import Chirps, Detection
 from phy.dispersion import Section, equalized, is_dispersive
 from phy.error_profile import find_burst
+from phy.estimation import ChannelEstimate
 from phy.frame import (
     HEADER_MODULATION,
     FrameFormat,
@@ -27,9 +28,16 @@ from phy.frame import (
     header_template,
     payload_template,
 )
+from phy.modulation import Modulation
+from phy.phase_scoring import phase_drift
 from phy.pulse_shaping import Pulse, PulseShaper
 from phy.section_estimation import section_estimator
-from phy.synchronization import Baseband, Synchronization, refine, timing_correction
+from phy.synchronization import (
+    Baseband,
+    Synchronization,
+    refine,
+    timing_correction,
+)
 from phy.waveform import ComplexArray, DemodulatorConfig, Reception
 
 _HEADER_SNR_DB = 3.0  # above it, interference counted as noise, the header needs no equalizer
@@ -152,10 +160,7 @@ class SingleCarrierDemodulator(FrameAcquisition):
         # Its low rate lets the header through much interference.
         if flat.channel.snr_db > _HEADER_SNR_DB:
             return flat
-        channel = flat.channel
-        means = HEADER_MODULATION.expect(
-            flat.symbols, channel.effective_noise_variance, channel.gain
-        )
+        means = _means(flat, HEADER_MODULATION)
         return self._over_multipath(base, symbols, section, means, flat, sync)
 
     def payload(self, detection: Detection, header: FrameHeader) -> Reception:
@@ -164,7 +169,8 @@ class SingleCarrierDemodulator(FrameAcquisition):
         index, coarse = self._sync
         assert index == detection.index
         geometry = self._format.geometry(header.data_symbols)
-        samples, first = self._view(detection, geometry.length)
+        circular = header.mcs.bits_per_symbol > 1
+        samples, first = self._view(detection, geometry.length, circular)
         known, symbols = geometry.payload_known, payload_template(self._format, header)
         base = Baseband.of(samples, coarse.carrier, self._pulse)
         sync = refine(base, known, symbols, replace(coarse, start=coarse.start - first))
@@ -172,16 +178,35 @@ class SingleCarrierDemodulator(FrameAcquisition):
             geometry.length, known, symbols, geometry.payload_data, header.mcs.modulation
         )
         places = np.arange(section.length)
-        first_look = self._flat(base.symbols(sync, places), section, header.data_symbols, sync)
-        gain = first_look.channel.gain
-        decided = section.modulation.decide(first_look.symbols / gain)
-        sync = timing_correction(base, sync, section.wanted, gain * decided)
+        received = base.symbols(sync, places)
+        first_look = self._flat(received, section, header.data_symbols, sync)
+        means = _means(first_look, section.modulation)
+        sync = self._corrected(base, sync, received, section, first_look.channel, means)
         received = base.symbols(sync, places)
         flat = self._flat(received, section, header.data_symbols, sync)
         errors = flat.channel.errors
         burst = None if errors is None else find_burst(known, errors, geometry.length)
-        reception = self._over_multipath(base, received, section, decided, flat, sync)
+        reception = self._over_multipath(base, received, section, means, flat, sync)
         return replace(reception, burst=burst, start=first + sync.start)
+
+    def _corrected(
+        self,
+        base: Baseband,
+        sync: Synchronization,
+        received: ComplexArray,
+        section: Section,
+        channel: ChannelEstimate,
+        means: ComplexArray,
+    ) -> Synchronization:
+        """Carrier, clock and start once more, with the data symbols too."""
+        expected = np.zeros_like(received)
+        expected[section.wanted] = channel.gain * means
+        if channel.gain_at_known is not None:
+            expected[section.known] = channel.gain_at_known * section.values
+        drift, _ = phase_drift(received[:, None], expected[:, None], channel.noise_variance)
+        sync = timing_correction(base, sync, expected, channel.noise_variance)
+        spacing = self._pulse.samples_per_symbol * (1 + sync.clock)
+        return replace(sync, carrier=sync.carrier + drift / (2 * np.pi * spacing))
 
     def _flat(
         self,
@@ -212,3 +237,9 @@ class SingleCarrierDemodulator(FrameAcquisition):
         if not is_dispersive(received, section.symbols(data)):
             return replace(flat, delay_spread=0.0)
         return equalized(base, sync, section, flat.channel.noise_variance, self._dopplers)
+
+
+def _means(reception: Reception, modulation: Modulation) -> ComplexArray:
+    """Means of the symbols sent, given those received."""
+    channel = reception.channel
+    return modulation.expect(reception.symbols, channel.effective_noise_variance, channel.gain)

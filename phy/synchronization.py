@@ -14,8 +14,9 @@ over segments and their energies are added.
 1. :func:`acquire`: from the detector's guess, with the preamble: time and carrier together.
 2. :func:`refine`: with all known symbols once the header is decoded: carrier first (the maximum of
    a periodogram), then clock offset and start (the summit of a paraboloid through the energies).
-3. :func:`timing_correction`: with decided data symbols too. Between unknown neighbours a lone pilot
-   sees their pulses' slopes as noise, at any SNR; when nearly all symbols are known these cancel.
+3. :func:`timing_correction`: with the data symbols too, by their means. Between unknown neighbours
+   a lone pilot sees their pulses' slopes as noise, at any SNR; when nearly all symbols are known
+   these cancel. The carrier is corrected alike (:mod:`phy.phase_scoring`).
 
 Carrier and clock are not taken to come from one oscillator: radios with separate ones exist, and
 both are measured well enough without.
@@ -45,9 +46,10 @@ _FINE_OFFSETS = np.linspace(-0.1, 0.1, 3)
 LARGEST_CLOCK_OFFSET = 100e-6
 """Largest clock offset that is looked for, relative: two oscillators of 50 ppm."""
 _CLOCK_GRID = np.linspace(-LARGEST_CLOCK_OFFSET, LARGEST_CLOCK_OFFSET, 13)
-_RUN = 64  # samples or symbols turned together
+_RUN = 64  # samples or symbols turned, or added up, together
 _CELL = 64  # symbols joined for the fine measurement of the carrier
 _SLOPE_STEP = 0.05  # symbols to either side, where slopes are measured
+_LEAST_SHARE = 0.2  # of the information, below which a frame is not to be received anyway
 # Start (in symbols) and clock are then moved to the summit of a paraboloid.
 _START_STEP, _CLOCK_STEP = 0.04, 6e-6
 _NEWTON_STEPS = 2
@@ -332,52 +334,59 @@ def _segment_energies(
 
 
 def timing_correction(
-    base: Baseband, sync: Synchronization, places: IntArray, expected: ComplexArray
+    base: Baseband,
+    sync: Synchronization,
+    expected: ComplexArray,
+    noise_variance: float,
 ) -> Synchronization:
-    r"""Start and clock from decided symbols: one Gauss-Newton step of the least-squares fit.
+    r"""Start and clock from all symbols: one step of scoring.
 
-    The matched filter's output at :math:`\tau_k + \delta_k` is, to first order in the error,
-    :math:`s_k (1 + \delta_k^2 h''(0) / 2)` with the Nyquist pulse h and the expected value
-    :math:`s_k`, so that the slope of :math:`\mathrm{Re}\{s_k^* y\}` there is
-    :math:`|s_k|^2 h''(0)\, \delta_k`; the error is fitted as a line over the frame.
+    The derivative of the log-likelihood by the instant of symbol k is
+    :math:`(2 / N_0)\, \mathrm{Re}\{s_k^*\, y'(\tau_k)\}`, with the posterior mean of what was
+    received, :math:`s_k`. If the symbols were known, its information would be
+    :math:`(2 / N_0) |s_k|^2 |h''(0)|` with the Nyquist pulse h. The means follow an error of
+    timing, though, and hide a part of it; how much is seen in the variance of the derivative, which
+    falls short of the information by the same share. It is taken over runs of symbols, between
+    which the slopes of neighbours, which cancel in the sum, hardly count. The error is fitted as a
+    line over the frame.
 
     Arguments:
         base: samples that hold the frame, derotated by about its carrier offset.
         sync: of the frame, as it is.
-        places: (k,) ascending indices of symbols.
-        expected: (k,) complex64, channel gain times decided symbol.
+        expected: (k,) complex64, channel gain times symbol, or times its mean given what was
+            received.
+        noise_variance: N0.
 
     Returns:
         The corrected values.
     """
-    M = base.pulse.samples_per_symbol
+    M, curvature = base.pulse.samples_per_symbol, base.pulse.curvature
+    places = np.arange(expected.size)
     after = base.symbols(sync, places, _SLOPE_STEP)
     before = base.symbols(sync, places, -_SLOPE_STEP)
-    # White noise passes the matched filter, so every symbol counts by its energy.
-    moments = _slope_moments(after, before, expected, places)
-    slopes = moments[:2] / (2 * _SLOPE_STEP * base.pulse.curvature)
-    matrix = np.array([[moments[2], moments[3]], [moments[3], moments[4]]])
-    late, slow = np.linalg.solve(matrix, slopes)
+    rises, weights = _run_sums(after, before, expected)
+    slopes = rises / (2 * _SLOPE_STEP)
+    middles = np.arange(slopes.size) * _RUN + 0.5 * (_RUN - 1)
+    basis = np.stack([np.ones(slopes.size), middles])
+    complete = -curvature * float(weights.sum()) * noise_variance / 2
+    share = min(max(float(np.sum(slopes**2)) / max(complete, 1e-30), _LEAST_SHARE), 1.0)
+    matrix = (basis * (curvature * share * weights)) @ basis.T
+    late, slow = np.linalg.solve(matrix, basis @ slopes)
     return replace(sync, start=sync.start - M * float(late), clock=sync.clock - float(slow))
 
 
 @numba.njit(cache=True, nogil=True)
-def _slope_moments(
-    after: ComplexArray, before: ComplexArray, expected: ComplexArray, places: IntArray
-) -> npt.NDArray[np.float64]:  # pragma: no cover - compiled
-    """Sums of d, d k, w, w k, w k^2, with d = Re((after - before) s*), w = |s|^2 and places k."""
-    moments = np.zeros(5)
-    for i in range(places.size):
-        s, k = expected[i], float(places[i])
-        rise = after[i] - before[i]
-        slope = float(rise.real * s.real + rise.imag * s.imag)
-        weight = float(s.real * s.real + s.imag * s.imag)
-        moments[0] += slope
-        moments[1] += slope * k
-        moments[2] += weight
-        moments[3] += weight * k
-        moments[4] += weight * k * k
-    return moments
+def _run_sums(
+    after: ComplexArray, before: ComplexArray, expected: ComplexArray
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:  # pragma: no cover - compiled
+    """Sums of Re((after - before) s*) and of |s|^2 over runs of symbols."""
+    runs = (expected.size + _RUN - 1) // _RUN
+    slopes, weights = np.zeros(runs), np.zeros(runs)
+    for k in range(expected.size):
+        s, rise = expected[k], after[k] - before[k]
+        slopes[k // _RUN] += float(rise.real * s.real + rise.imag * s.imag)
+        weights[k // _RUN] += float(s.real * s.real + s.imag * s.imag)
+    return slopes, weights
 
 
 def _line(base: Baseband, known: IntArray, symbols: ComplexArray, sync: Synchronization) -> float:

@@ -29,6 +29,7 @@ from source_codec.errors import ModelError
 from source_codec.experts import PHASES
 from source_codec.mixture_loss import code_length_bits
 from source_codec.model import Model
+from source_codec.muon import Muon
 from source_codec.ranks import Ranks
 from source_codec.training_config import TrainingConfig
 from source_codec.training_data import (
@@ -59,11 +60,12 @@ def product_type(device: str) -> torch.dtype:
     seconds = {}
     for kind in (torch.bfloat16, torch.float32):
         left, right = torch.ones(1024, 512, dtype=kind), torch.ones(512, 256, dtype=kind)
-        left @ right  # the first product prepares kernels
-        start = time.perf_counter()
-        for _ in range(4):
+        trials = []
+        for _ in range(5):  # the first one prepares kernels, others may be interrupted
+            start = time.perf_counter()
             left @ right
-        seconds[kind] = time.perf_counter() - start
+            trials.append(time.perf_counter() - start)
+        seconds[kind] = min(trials)
     return min(seconds, key=lambda kind: seconds[kind])
 
 
@@ -184,7 +186,7 @@ def _sizes(shape: DenoiserShape) -> str:
     return f"width {shape.width}, {shape.blocks} blocks, head_width {shape.head_width}"
 
 
-def _optimisers(model: Denoiser) -> list[torch.optim.Optimizer]:
+def _optimisers(model: Denoiser, device: torch.device) -> list[torch.optim.Optimizer]:
     """Muon for the hidden matrices, AdamW for all else; each step sets their rates."""
     matrices = [
         layer.weight
@@ -197,7 +199,7 @@ def _optimisers(model: Denoiser) -> list[torch.optim.Optimizer]:
     taken = {id(m) for m in matrices}
     others = [p for p in model.parameters() if id(p) not in taken]
     return [
-        torch.optim.Muon(matrices, weight_decay=0.01),
+        Muon(matrices, product_type(device.type)),
         torch.optim.AdamW(others, weight_decay=0.0),
     ]
 
@@ -257,7 +259,7 @@ class Trainer:
         self.shapes = start.shapes
         self.models = [Denoiser(shape).to(self.device) for shape in start.shapes]
         self.averages = [Denoiser(shape).to(self.device) for shape in start.shapes]
-        self.optimisers = [_optimisers(model) for model in self.models]
+        self.optimisers = [_optimisers(model, self.device) for model in self.models]
         self.steps = [0] * len(self.models)
         self.seconds = 0.0
         if start.state is not None:
