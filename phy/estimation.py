@@ -103,6 +103,13 @@ class ChannelEstimate:
         return self.error_variance + np.float32(self.noise_variance)
 
     @property
+    def typical_noise_variance(self) -> float:
+        """N0 outside of bursts: from the median of the exponentially distributed errors."""
+        if self.errors is None:
+            return self.noise_variance
+        return float(np.median(self.errors) / np.log(2))
+
+    @property
     def snr_db(self) -> float:
         """Estimated Es/N0 over the section, dB."""
         return float(10 * np.log10(self.signal_power / self.noise_variance))

@@ -204,7 +204,7 @@ class SingleCarrierDemodulator(FrameAcquisition):
         if channel.gain_at_known is not None:
             expected[section.known] = channel.gain_at_known * section.values
         drift, _ = phase_drift(received[:, None], expected[:, None], channel.noise_variance)
-        sync = timing_correction(base, sync, expected, channel.noise_variance)
+        sync = timing_correction(base, sync, received, expected, channel.typical_noise_variance)
         spacing = self._pulse.samples_per_symbol * (1 + sync.clock)
         return replace(sync, carrier=sync.carrier + drift / (2 * np.pi * spacing))
 

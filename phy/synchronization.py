@@ -49,6 +49,7 @@ _CLOCK_GRID = np.linspace(-LARGEST_CLOCK_OFFSET, LARGEST_CLOCK_OFFSET, 13)
 _RUN = 64  # samples or symbols turned, or added up, together
 _CELL = 64  # symbols joined for the fine measurement of the carrier
 _SLOPE_STEP = 0.05  # symbols to either side, where slopes are measured
+_TINY = 1e-30
 _LEAST_SHARE = 0.2  # of the information, below which a frame is not to be received anyway
 # Start (in symbols) and clock are then moved to the summit of a paraboloid.
 _START_STEP, _CLOCK_STEP = 0.04, 6e-6
@@ -336,26 +337,29 @@ def _segment_energies(
 def timing_correction(
     base: Baseband,
     sync: Synchronization,
+    received: ComplexArray,
     expected: ComplexArray,
     noise_variance: float,
 ) -> Synchronization:
     r"""Start and clock from all symbols: one step of scoring.
 
     The derivative of the log-likelihood by the instant of symbol k is
-    :math:`(2 / N_0)\, \mathrm{Re}\{s_k^*\, y'(\tau_k)\}`, with the posterior mean of what was
+    :math:`(2 / N)\, \mathrm{Re}\{s_k^*\, y'(\tau_k)\}`, with the posterior mean of what was
     received, :math:`s_k`. If the symbols were known, its information would be
-    :math:`(2 / N_0) |s_k|^2 |h''(0)|` with the Nyquist pulse h. The means follow an error of
-    timing, though, and hide a part of it; how much is seen in the variance of the derivative, which
-    falls short of the information by the same share. It is taken over runs of symbols, between
-    which the slopes of neighbours, which cancel in the sum, hardly count. The error is fitted as a
-    line over the frame.
+    :math:`(2 / N) |s_k|^2 |h''(0)|` with the Nyquist pulse h. The means follow an error of timing,
+    though, and hide a part of it; how much is seen in the variance of the derivative, which falls
+    short of the information by the same share. It is taken over runs of symbols, between which the
+    slopes of neighbours, which cancel in the sum, hardly count. The noise N of a run is taken from
+    how it compares with the median run, so that a burst of interference has little say. The error
+    is fitted as a line over the frame.
 
     Arguments:
         base: samples that hold the frame, derotated by about its carrier offset.
         sync: of the frame, as it is.
+        received: (k,) complex64, all symbols of the frame as it is.
         expected: (k,) complex64, channel gain times symbol, or times its mean given what was
-            received.
-        noise_variance: N0.
+            received; 0 where nothing is known.
+        noise_variance: N of the median run.
 
     Returns:
         The corrected values.
@@ -364,29 +368,34 @@ def timing_correction(
     places = np.arange(expected.size)
     after = base.symbols(sync, places, _SLOPE_STEP)
     before = base.symbols(sync, places, -_SLOPE_STEP)
-    rises, weights = _run_sums(after, before, expected)
-    slopes = rises / (2 * _SLOPE_STEP)
+    rises, weights, errors = _run_sums(after, before, received, expected)
+    deviations = errors / np.bincount(places // _RUN) + _TINY
+    noise = noise_variance * deviations / np.median(deviations)
+    slopes = rises / (2 * _SLOPE_STEP * noise)
+    weights *= curvature / noise
     middles = np.arange(slopes.size) * _RUN + 0.5 * (_RUN - 1)
     basis = np.stack([np.ones(slopes.size), middles])
-    complete = -curvature * float(weights.sum()) * noise_variance / 2
-    share = min(max(float(np.sum(slopes**2)) / max(complete, 1e-30), _LEAST_SHARE), 1.0)
-    matrix = (basis * (curvature * share * weights)) @ basis.T
+    share = -2 * float(np.sum(slopes**2)) / min(float(weights.sum()), -_TINY)
+    matrix = (basis * (min(max(share, _LEAST_SHARE), 1.0) * weights)) @ basis.T
     late, slow = np.linalg.solve(matrix, basis @ slopes)
     return replace(sync, start=sync.start - M * float(late), clock=sync.clock - float(slow))
 
 
 @numba.njit(cache=True, nogil=True)
 def _run_sums(
-    after: ComplexArray, before: ComplexArray, expected: ComplexArray
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:  # pragma: no cover - compiled
-    """Sums of Re((after - before) s*) and of |s|^2 over runs of symbols."""
+    after: ComplexArray, before: ComplexArray, received: ComplexArray, expected: ComplexArray
+) -> tuple[
+    npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]
+]:  # pragma: no cover - compiled
+    """Sums of Re((after - before) s*), of |s|^2 and of |y - s|^2 over runs of symbols."""
     runs = (expected.size + _RUN - 1) // _RUN
-    slopes, weights = np.zeros(runs), np.zeros(runs)
+    slopes, weights, errors = np.zeros(runs), np.zeros(runs), np.zeros(runs)
     for k in range(expected.size):
-        s, rise = expected[k], after[k] - before[k]
+        s, rise, error = expected[k], after[k] - before[k], received[k] - expected[k]
         slopes[k // _RUN] += float(rise.real * s.real + rise.imag * s.imag)
         weights[k // _RUN] += float(s.real * s.real + s.imag * s.imag)
-    return slopes, weights
+        errors[k // _RUN] += float(error.real * error.real + error.imag * error.imag)
+    return slopes, weights, errors
 
 
 def _line(base: Baseband, known: IntArray, symbols: ComplexArray, sync: Synchronization) -> float:

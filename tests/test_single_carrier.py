@@ -137,10 +137,9 @@ def test_synchronization_against_the_definition_of_the_signal(clock_ppm):
     assert second.clock == pytest.approx(clock, abs=25e-6)
     assert second.carrier == pytest.approx(carrier, abs=3e-7)
 
-    places = np.arange(9000)
-    seen = base.symbols(second, places)
+    seen = base.symbols(second, np.arange(9000))
     expected = symbols * np.exp(1j * np.angle(np.vdot(symbols, seen)))
-    third = timing_correction(base, second, places, expected.astype(np.complex64))
+    third = timing_correction(base, second, seen, expected.astype(np.complex64), 2 * 10**-2.5)
     assert third.start == pytest.approx(start, abs=0.04)
     assert third.clock == pytest.approx(clock, abs=2e-6)
 
