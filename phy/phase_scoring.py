@@ -34,7 +34,9 @@ def phase_drift(
 ) -> tuple[float, float]:
     """By how much the phase still grows: from row to row, and so by carrier.
 
-    A phase and, with several carriers, a delay that stay the same are fitted beside them.
+    A phase and, with several carriers, a delay that stay the same are fitted beside them. Drifts of
+    more than some standard deviations of the estimate are underestimated, as they enlarge its
+    information.
 
     Arguments:
         received: (T, F) complex64, rows in time and columns in frequency; (T, 1) on one carrier.

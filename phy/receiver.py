@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from phy.acquisition import CLEAR
-from phy.anticipation import LEAST_MATCH, Anticipation, header_match
+from phy.anticipation import Anticipation, is_there
 from phy.detection import Detection
 from phy.errors import HeaderError
 from phy.frame import HEADER_MODULATION, FrameHeader, decode_header
@@ -359,11 +359,9 @@ class Receiver:
         if expected is not None and expected.is_near(detection):
             self._anticipation = expected.missed(self.config.waveform)
             again = self._demodulator.header(expected.detection)
-            if again is not None:
-                match = header_match(self._header_llr(again), expected.header)
-                if match > LEAST_MATCH:
-                    self.statistics.headers_anticipated += 1
-                    return expected.detection, expected.header
+            if again is not None and is_there(self._header_llr(again), expected.header):
+                self.statistics.headers_anticipated += 1
+                return expected.detection, expected.header
         if detection.anticipated:
             return []
         if reception is None or detection.beyond is not None:
