@@ -256,14 +256,14 @@ def rounds_of_link(mcs: ModulationCodingScheme, es_n0_db: float, seed: int, numb
 # --- throughput -------------------------------------------------------------------------------
 
 
-def throughput_of(decoded_by: Sequence[float], rate: float) -> float:
+def throughput_of(shares: Sequence[float], rate: float) -> float:
     """Bits per channel use from the shares of blocks decoded by each round."""
-    return rate * decoded_by[-1] / (1 + sum(1 - share for share in decoded_by[:-1]))
+    return rate * shares[-1] / (1 + sum(1 - share for share in shares[:-1]))
 
 
-def interval_of(decoded_by: Sequence[int], blocks: int, rate: float) -> tuple[float, float]:
+def interval_of(counts: Sequence[int], blocks: int, rate: float) -> tuple[float, float]:
     """95 % interval of the throughput from the blocks decoded by each round, see the module."""
-    ends = zip(*(wilson_interval(count, blocks) for count in decoded_by), strict=True)
+    ends = zip(*(wilson_interval(count, blocks) for count in counts), strict=True)
     low, high = (throughput_of(end, rate) for end in ends)
     return low, high
 
@@ -404,13 +404,14 @@ def table(rows: Sequence[Throughput]) -> Table:
     """The throughputs for people."""
     from rich.table import Table
 
-    grid = Table("Es/N0", title=f"{rows[0].mcs}, bit per channel use (95 % interval)")
+    grid = Table(title=f"{rows[0].mcs}, bit per channel use (95 % interval)")
+    grid.add_column("Es/N0", justify="right", no_wrap=True)
     for kind in KINDS:
-        grid.add_column(kind.name, justify="right", no_wrap=True)
+        grid.add_column(kind.name, justify="right")
     grid.add_column("capacity", justify="right")
     for channel in (AWGN, RAYLEIGH):
         grid.add_section()
-        grid.add_row(channel)
+        grid.add_row("", channel)
         for own in _by_point(rows, channel):
             point = own[KINDS[0].name]
             figures = [_interval(own[kind.name]) for kind in KINDS]
@@ -418,7 +419,7 @@ def table(rows: Sequence[Throughput]) -> Table:
     whole = [row for row in rows if row.combining == WHOLE]
     if whole:
         grid.add_section()
-        grid.add_row(f"{AWGN}, {WHOLE}")
+        grid.add_row("", f"{AWGN}, {WHOLE}")
         for row in whole:
             grid.add_row(f"{row.es_n0_db:g} dB", _interval(row), "", "", f"{row.capacity:.2f}")
     return grid
