@@ -102,7 +102,6 @@ def test_first_rounds_over_fading_are_lost_in_outage() -> None:
     # The same gains for all: nothing that decodes alone fails when combined.
     late = np.where(rounds == 0, ROUNDS + 1, rounds)
     assert (late[CHASE] <= late[ALONE]).all()
-    assert late[REDUNDANCY].mean() < late[CHASE].mean()
 
 
 def test_the_whole_receiver_needs_the_rounds_of_its_blocks() -> None:
