@@ -4,7 +4,7 @@ QPSK 1/2, one transport block in four frames of the longest kind, 10 to 11 ms ea
 Three receivers get the same samples:
 
 - *all known*: a genie (:mod:`benchmarks.genie`) that knows start, carrier and clock offset of every
-  frame and the true response of the channel at every symbol;
+  frame and the true response of the channel at any time;
 - *response known*: the same genie, but it gets only those frames that the real receiver found and
   whose header it read;
 - *estimated*: the real receiver, from detection to decoder.
@@ -30,7 +30,7 @@ import numpy as np
 
 from benchmarks.bisection import least_es_n0_db
 from benchmarks.csv_file import write_csv
-from benchmarks.genie import FloatArray, Response, genie_of
+from benchmarks.genie import FloatArray, TrueChannel, genie_of
 from benchmarks.parallel import Tasks
 from benchmarks.simulation import (
     SYMBOL_RATE_HZ,
@@ -50,7 +50,6 @@ from phy import (
     ReceiverConfig,
     ReceiverImpairments,
 )
-from phy.chain import Chain
 from phy.impairments import AdditiveNoise, CarrierOffset, ClockOffset
 from phy.random_process import child_seed
 from phy.tapped_delay_line import FadingFilter, TappedDelayLine
@@ -89,20 +88,27 @@ class Case:
 
 
 def cases() -> list[Case]:
-    """All rows of the table; multipath where the receiver can do with it."""
-    rows = []
-    for waveform in WAVEFORMS:
-        rows += [
-            Case("flat, another gain in every frame", waveform, TappedDelayLine("flat"), True),
-            Case("flat, 50 Hz", waveform, TappedDelayLine("flat", 0.0, 50.0)),
-            Case("flat, 200 Hz", waveform, TappedDelayLine("flat", 0.0, 200.0)),
-        ]
-    rows += [
-        Case("TDL-A 100 ns, 50 Hz", "ofdm", TappedDelayLine("TDL-A", 100e-9, 50.0)),
-        Case("TDL-C 300 ns, 50 Hz", "ofdm", TappedDelayLine("TDL-C", 300e-9, 50.0)),
-        Case("TDL-C 300 ns, 200 Hz", "ofdm", TappedDelayLine("TDL-C", 300e-9, 200.0)),
+    """All rows of the table; multipath for the waveforms with samples."""
+    multipath = [
+        TappedDelayLine(profile, spread, doppler)
+        for profile, spread in (("TDL-A", 100e-9), ("TDL-C", 300e-9))
+        for doppler in (50.0, 200.0)
     ]
+    rows = []
+    for name, waveform in WAVEFORMS.items():
+        rows += [
+            Case("flat, another gain in every frame", name, TappedDelayLine("flat"), True),
+            Case("flat, 50 Hz", name, TappedDelayLine("flat", 0.0, 50.0)),
+            Case("flat, 200 Hz", name, TappedDelayLine("flat", 0.0, 200.0)),
+        ]
+        if waveform.samples_per_symbol > 1:
+            rows += [Case(_name(fading), name, fading) for fading in multipath]
     return rows
+
+
+def _name(fading: TappedDelayLine) -> str:
+    spread_ns = 1e9 * fading.delay_spread_s
+    return f"{fading.profile} {spread_ns:.0f} ns, {fading.doppler_hz:.0f} Hz"
 
 
 @dataclass(frozen=True)
@@ -141,32 +147,19 @@ class _Capture:
         path: the radio path.
         signal: (n,) received samples without noise.
         noise: (n,) received noise of unit density, as it comes out of the receiver's front end.
-        response: the true one, see :data:`benchmarks.genie.Response`.
+        channel: the true one.
         starts: where the frames' first symbols were sent, by their numbers.
     """
 
     path: RadioPath
     signal: ComplexArray
     noise: ComplexArray
-    response: Response
+    channel: TrueChannel
     starts: dict[int, int]
 
     def samples(self, noise_density: float) -> ComplexArray:
         """What is received."""
         return self.signal + np.float32(noise_density**0.5) * self.noise
-
-
-def _response(chain: Chain, path: RadioPath, rate: float) -> Response:
-    """The response of the fading in a chain, at instants behind the receiver's clock."""
-    (fading,) = chain.stages(FadingFilter)
-    clock = path.receiver.clock
-    fast = 1.0 if clock is None else 1 + 1e-6 * clock.clock_offset_ppm
-
-    def response(instants: FloatArray, frequencies: FloatArray) -> ComplexArray:
-        positions = np.round(instants / fast).astype(np.int64)
-        return fading.frequency_response(positions, frequencies * rate)
-
-    return response
 
 
 def _captures(case: Case, sent: Transmission, seed: np.random.SeedSequence) -> Iterator[_Capture]:
@@ -183,7 +176,9 @@ def _captures(case: Case, sent: Transmission, seed: np.random.SeedSequence) -> I
         chain = path.block(rate, own)
         signal = passed(chain, burst.samples)
         noise = passed(noisy.block(rate, own), np.zeros_like(burst.samples))
-        yield _Capture(path, signal, noise, _response(chain, path, rate), burst.starts)
+        (fading,) = chain.stages(FadingFilter)
+        clock = true_synchronization(path, 0, rate).clock
+        yield _Capture(path, signal, noise, TrueChannel(fading, clock), burst.starts)
 
 
 class FadedBlock:
@@ -229,7 +224,7 @@ class FadedBlock:
                     capture.path, capture.starts[frame], self.sent.sample_rate_hz
                 )
                 header = self.sent.header(frame)
-                receptions[frame] = genie.payload(samples, truth, header, capture.response)
+                receptions[frame] = genie.payload(samples, truth, header, capture.channel)
         return self.sent.decodes(receptions)
 
     def estimated(self, es_n0_db: float) -> bool:

@@ -49,17 +49,25 @@ class Requirement:
     blocks: int
 
 
-def block_error_rate(mcs: ModulationCodingScheme, es_n0_db: float, blocks: int, seed: int) -> float:
-    """Share of transport blocks of one frame that are lost on AWGN."""
-    Qm = mcs.bits_per_symbol
-    coded = SYMBOLS * Qm
-    code = TransportBlockCode(int(coded * mcs.code_rate) - CRC24A.degree, coded, Qm)
+def transport_block_code(mcs: ModulationCodingScheme, symbols: int) -> TransportBlockCode:
+    """The code of a transport block of so many symbols."""
+    coded = symbols * mcs.bits_per_symbol
+    return TransportBlockCode(
+        int(coded * mcs.code_rate) - CRC24A.degree, coded, mcs.bits_per_symbol
+    )
+
+
+def block_error_rate(
+    mcs: ModulationCodingScheme, es_n0_db: float, blocks: int, seed: int, symbols: int = SYMBOLS
+) -> float:
+    """Share of transport blocks of so many symbols that are lost on AWGN."""
+    code = transport_block_code(mcs, symbols)
     variance = 10 ** (-es_n0_db / 10)
     lost = 0
     for number in range(blocks):
         rng = np.random.default_rng([seed, mcs.index, number])
         bits = rng.integers(0, 2, code.payload_bits, dtype=np.uint8)
-        noise = rng.standard_normal((2, SYMBOLS), dtype=np.float32) * np.float32(
+        noise = rng.standard_normal((2, symbols), dtype=np.float32) * np.float32(
             (variance / 2) ** 0.5
         )
         received = mcs.modulation.map(code.encode(bits)) + noise[0] + 1j * noise[1]

@@ -165,9 +165,7 @@ def equalized(
         before = paths
         paths = estimator.refine(received, symbols, known_blocks, paths)
         result = equalizer.equalize(received, paths.gains, paths.block_noise)
-        # A flat channel of the same noise would need this gain for the same quality.
-        gain = np.sqrt(paths.block_noise * result.sinr)
-        found = (result.symbols * (gain / result.bias)[:, None].astype(np.float32)).reshape(-1)
+        found, gain = result.as_flat(paths.block_noise)
         data = section.modulation.expect(
             found[section.wanted], paths.block_noise[block], gain[block]
         )
@@ -189,7 +187,9 @@ def equalized(
         noise_variance=paths.noise_variance,
         signal_power=float(np.mean(estimator.energy(paths.gains))),
         doppler=paths.doppler,
-        evm=error_vector_magnitude(least_squares, gain[section.known // BLOCK]),
+        evm=error_vector_magnitude(
+            least_squares, gain[section.known // BLOCK].astype(np.complex128)
+        ),
     )
     sync = replace(sync, carrier=sync.carrier + carrier / base.pulse.samples_per_symbol)
     spread = delay_spread(paths.gains, rolloff)

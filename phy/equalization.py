@@ -92,6 +92,19 @@ class Equalized:
         """(blocks,) signal over interference and noise, :math:`\\mu / (1 - \\mu)`."""
         return self.bias / np.maximum(1 - self.bias, np.finfo(np.float32).tiny)
 
+    def as_flat(self, noise_variance: npt.ArrayLike) -> tuple[ComplexArray, FloatArray]:
+        """The symbols as a flat channel of the same quality brings them.
+
+        Arguments:
+            noise_variance: of that channel, a number or (blocks,).
+
+        Returns:
+            (BLOCK blocks,) complex64 symbols, and (blocks,) that channel's gains.
+        """
+        gain: FloatArray = np.sqrt(np.asarray(noise_variance, np.float64) * self.sinr)
+        scale = (gain / self.bias)[:, None].astype(np.float32)
+        return (self.symbols * scale).reshape(-1), gain
+
 
 class MmseEqualizer:
     """Equalizer for paths of given delays; holds nothing between calls."""

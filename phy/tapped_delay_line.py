@@ -234,7 +234,13 @@ class FadingFilter(SampleBlock):
         """
         node, phase = np.divmod(np.asarray(positions, dtype=np.int64), self._spacing)
         weight = phase / self._spacing
-        gains = [(1 - weight) * w.at(node) + weight * w.at(node + 1) for w in self._waves]
+        # Many positions lie between the same two nodes.
+        nodes, places = np.unique(np.stack([node, node + 1]), return_inverse=True)
+        left, right = places.reshape(2, *node.shape)
+        gains = []
+        for waves in self._waves:
+            at_nodes = waves.at(nodes)
+            gains.append((1 - weight) * at_nodes[left] + weight * at_nodes[right])
         return (np.sqrt(self.parameters.powers) * np.stack(gains, axis=-1)).astype(np.complex64)
 
     def frequency_response(

@@ -898,6 +898,53 @@ def bench_mcs(
         Console().print(table(rows))
 
 
+@bench.command("harq")
+def bench_harq(
+    mcs: Annotated[
+        str, typer.Option(metavar="NAME", help="Modulation and coding of a round.")
+    ] = "16qam-3/4",
+    blocks: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Transport blocks per channel and SNR.")
+    ] = 400,
+    messages: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Of the whole receiver, at two SNRs; 0 leaves it out."
+        ),
+    ] = 50,
+    seed: Seed = 1,
+    workers: Workers = 1,
+    output: OutputFolder = Path(),
+    json: Json = False,
+) -> None:
+    """Throughput against SNR with retransmission: new redundancy, repetition, no combining.
+
+    Up to four rounds over AWGN and over Rayleigh block fading, with 95 % intervals, beside what
+    ideal codes would reach and the capacity. Writes harq.csv, harq.md and harq.png into the folder.
+
+    \b
+    Example:
+      sscc bench harq --mcs qpsk-5/6 -o out/
+    """
+    from rich.console import Console
+
+    from benchmarks.harq import measure, table, write_results
+    from benchmarks.parallel import Tasks
+    from phy.mcs import get_mcs
+
+    try:
+        scheme = get_mcs(mcs)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    with progress_bar("measuring") as progress, Tasks(workers) as tasks:
+        rows = measure(scheme, blocks, messages, seed, tasks, progress)
+    write_results(rows, output)
+    if json:
+        print_json({"rows": [asdict(row) for row in rows]})
+    else:
+        Console().print(table(rows))
+
+
 @bench.command("receiver")
 def bench_receiver(
     waveform: WaveformNames = None,

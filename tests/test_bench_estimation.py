@@ -9,6 +9,7 @@ import pytest
 from scipy.optimize import brentq
 
 from benchmarks import estimation as bench
+from benchmarks.bisection import least_es_n0_db
 from benchmarks.estimation import (
     FRAMES,
     Case,
@@ -28,11 +29,11 @@ from phy.tapped_delay_line import TappedDelayLine
 from sscc.cli import run
 
 FLAT = {case.waveform: case for case in cases() if case.block}
-MULTIPATH = Case("", "ofdm", TappedDelayLine("TDL-C", 300e-9, 50.0))
+MULTIPATH = {case.waveform: case for case in cases() if case.name == "TDL-C 300 ns, 200 Hz"}
 FAST = Case("", "single-carrier", TappedDelayLine("flat", 0.0, 200.0))
 
 
-@pytest.mark.parametrize("case", [FLAT["symbols"], FAST, FLAT["ofdm"], MULTIPATH])
+@pytest.mark.parametrize("case", [FLAT["symbols"], FAST, FLAT["ofdm"], *MULTIPATH.values()])
 def test_what_the_genie_knows_is_true(case: Case) -> None:
     """What the known symbols differ from the true response by is the noise, 15 dB below."""
     block = FadedBlock(case, seed=1, number=0)
@@ -43,7 +44,7 @@ def test_what_the_genie_knows_is_true(case: Case) -> None:
         for frame, start in capture.starts.items():
             sync = true_synchronization(capture.path, start, block.sent.sample_rate_hz)
             reception = genie_of(WAVEFORMS[case.waveform]).payload(
-                samples, sync, block.sent.header(frame), capture.response
+                samples, sync, block.sent.header(frame), capture.channel
             )
             found.append(reception.channel.noise_variance / density)
             assert not reception.channel.error_variance.any()
@@ -60,7 +61,9 @@ def test_the_block_arrives_where_the_channel_carries_it(
     monkeypatch.setattr(bench, "FRAMES", 2)
     case, seed, number = FLAT[waveform], 1, 1
     captures = FadedBlock(case, seed, number).captures
-    gains = [abs(capture.response(np.array([5000.0]), np.zeros(1))[0, 0]) for capture in captures]
+    gains = [
+        abs(capture.channel.response(np.array([5000.0]), np.zeros(1))[0, 0]) for capture in captures
+    ]
     gains_db = 20 * np.log10(gains)
 
     def surplus(es_n0_db: float) -> float:
@@ -72,6 +75,52 @@ def test_the_block_arrives_where_the_channel_carries_it(
     assert known <= response_known + 0.125
     # A draw whose frames are all found: estimation costs some tenths at most.
     assert -0.25 <= estimated - response_known <= 0.5
+
+
+def test_the_equalized_block_arrives_where_the_paths_carry_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Mutual information at the SINR of an MMSE equalizer, from the response over the band.
+
+    J. G. Proakis, M. Salehi, "Digital Communications", 5th ed., eq. (9.4-22): the error's variance
+    is the mean of N0 / (Q(f) + N0) over one period, with Q the folded energy of channel and pulse.
+    """
+    monkeypatch.setattr(bench, "FRAMES", 2)
+    block = FadedBlock(MULTIPATH["single-carrier"], seed=1, number=1)
+    (capture,) = block.captures
+    # Data symbols follow 1104 symbols of preamble and header; a frame has 9561.
+    places = 2 * np.arange(1104, 9561, 256.0)
+    instants = np.concatenate([start + places for start in capture.starts.values()])
+    energy = np.zeros((instants.size, 64))
+    for period in (-1, 0, 1):
+        frequency = np.arange(-32, 32) / 64 + period  # cycles per symbol of two samples
+        rolled_off = np.clip((np.abs(frequency) - 0.375) / 0.25, 0, 1)  # roll-off 0.25
+        raised_cosine = np.cos(np.pi / 2 * rolled_off) ** 2
+        energy += np.abs(capture.channel.response(instants, frequency / 2)) ** 2 * raised_cosine
+
+    def surplus(es_n0_db: float) -> float:
+        n0 = 10 ** (-es_n0_db / 10)
+        error = (n0 / (energy + n0)).mean(axis=1)
+        sinr_db = 10 * np.log10(1 / error - 1)
+        return float(bit_information(MODULATIONS["qpsk"], sinr_db).mean()) - 1
+
+    limit = brentq(surplus, -10, 20)
+    assert 0.3 < least_es_n0_db(block.all_known, limit, 1.0, 0.125) - limit < 1.2
+
+
+def test_both_shaped_waveforms_meet_the_same_channels() -> None:
+    names = {
+        waveform: [case.name for case in cases() if case.waveform == waveform]
+        for waveform in WAVEFORMS
+    }
+    assert names["single-carrier"] == names["ofdm"]
+    assert names["ofdm"][:3] == names["symbols"]
+    assert names["ofdm"][3:] == [
+        "TDL-A 100 ns, 50 Hz",
+        "TDL-A 100 ns, 200 Hz",
+        "TDL-C 300 ns, 50 Hz",
+        "TDL-C 300 ns, 200 Hz",
+    ]
 
 
 def test_loss_of_draws() -> None:
