@@ -255,7 +255,8 @@ class Receiver:
         self._detections.extend(self._demodulator.scan(final))
         events: list[Event] = []
         while (detection := self._next(final)) is not None:
-            if detection.index < self._frame_end and detection.clarity < CLEAR:
+            chance = detection.clarity < CLEAR and not detection.anticipated
+            if chance and detection.index < self._frame_end:
                 self._detections.popleft()
                 continue
             events += self._count(self._assembler.expire(detection.index))
