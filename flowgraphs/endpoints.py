@@ -2,6 +2,8 @@
 
 ====================================  ==========================================================
 ``file:PATH``                         raw complex64, source and sink
+``sigmf:PATH``                        recordings, source and sink, see
+                                      :mod:`flowgraphs.captures.address`
 ``zmq+push://``, ``pub``, ``rep``     sinks in GNU Radio's wire format, see
                                       :mod:`flowgraphs.zeromq.address`
 ``zmq+pull://``, ``sub``, ``req``     sources, the same
@@ -14,6 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
+from flowgraphs.captures.address import open_sigmf_sink, open_sigmf_source
 from flowgraphs.raw_file import FileSink, FileSource
 from flowgraphs.stream import EndpointError, SampleSink, SampleSource
 from flowgraphs.zeromq.address import parse_address
@@ -32,6 +35,7 @@ def _path(uri: str) -> Path:
 
 SOURCES: Mapping[str, Callable[[str], SampleSource]] = {
     "file": lambda uri: FileSource(_path(uri)),
+    "sigmf": open_sigmf_source,
     "zmq+pull": lambda uri: ZmqSource(parse_address(uri)),
     "zmq+sub": lambda uri: ZmqSource(parse_address(uri)),
     "zmq+req": lambda uri: RequestSource(parse_address(uri)),
@@ -40,6 +44,7 @@ SOURCES: Mapping[str, Callable[[str], SampleSource]] = {
 
 SINKS: Mapping[str, Callable[[str], SampleSink]] = {
     "file": lambda uri: FileSink(_path(uri)),
+    "sigmf": open_sigmf_sink,
     "zmq+push": lambda uri: PushSink(parse_address(uri)),
     "zmq+pub": lambda uri: PublishSink(parse_address(uri)),
     "zmq+rep": lambda uri: ReplySink(parse_address(uri)),

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 
+from flowgraphs.frame_log import FrameLog, LoggedFrame
 from flowgraphs.link import SOURCE_STAGE, WAVEFORMS
 from flowgraphs.stream import SampleSource, Stop, samples_of
 from phy import (
     FAILURE_STAGES,
-    BlockReceived,
     Event,
     FrameReport,
     MessageReceived,
@@ -22,8 +22,6 @@ from phy import (
 from source_codec import Codec, CorruptStream
 from source_codec.picture import Picture
 
-FRAMES_LOGGED = 10_000
-"""Frames kept in the report, the latest ones: a receiver runs for hours."""
 _LARGEST_JUMP = 256  # of message numbers; beyond it another transmission is assumed
 _MESSAGE_IDS = 2**16
 _IMAGES_WAITING = 4  # messages that may wait for the codec
@@ -37,11 +35,13 @@ class ReceiveConfig:
         waveform: one of :data:`flowgraphs.link.WAVEFORMS`; scheme and depth are in the headers.
         symbol_rate: symbols a second.
         count: complete messages after which the reception ends; None for no such end.
+        full_scale: amplitude of I or Q at which the converter clips; None if it is not known.
     """
 
     waveform: str = "single-carrier"
     symbol_rate: float = 1e6
     count: int | None = None
+    full_scale: float | None = None
 
     def __post_init__(self) -> None:
         if self.waveform not in WAVEFORMS:
@@ -50,84 +50,13 @@ class ReceiveConfig:
 
     def make_receiver(self) -> Receiver:
         """The receiver."""
-        waveform = WAVEFORMS[self.waveform]
-        return Receiver(ReceiverConfig(waveform=waveform, symbol_rate_hz=self.symbol_rate))
-
-
-@dataclass
-class FrameEntry:
-    """A line of the log.
-
-    Attributes:
-        sample_index: where the frame began in the stream.
-        detected: always true, as frames that were not are in no log.
-        header_ok: the header could be read.
-        payload_ok: its transport block was decoded.
-        snr_db, evm_db, cfo_hz, clock_ppm: as in :class:`phy.FrameReport`.
-        message_id, block_index, frame_index: from its header, or None.
-        failure: what went wrong with the frame, or None.
-    """
-
-    sample_index: int
-    detected: bool
-    header_ok: bool
-    payload_ok: bool
-    snr_db: float
-    evm_db: float
-    cfo_hz: float | None
-    clock_ppm: float | None
-    message_id: int | None
-    block_index: int | None
-    frame_index: int | None
-    failure: str | None
-
-
-class FrameLog:
-    """The latest frames; whether their payload arrived becomes known with their block.
-
-    Attributes:
-        entries: the log.
-        omitted: earlier frames that it has no more.
-    """
-
-    def __init__(self, length: int = FRAMES_LOGGED) -> None:
-        """Keep so many frames."""
-        self.entries: deque[FrameEntry] = deque(maxlen=length)
-        self.omitted = 0
-        self._waiting: dict[tuple[int, int], list[FrameEntry]] = {}  # by message and block
-
-    def add(self, event: Event) -> None:
-        """Take in an event of the receiver."""
-        match event:
-            case FrameReport():
-                self._add_frame(event)
-            case BlockReceived():
-                for entry in self._waiting.pop((event.message_id, event.block_index), ()):
-                    entry.payload_ok = event.data is not None
-            case MessageReceived():
-                for key in [key for key in self._waiting if key[0] == event.message_id]:
-                    del self._waiting[key]
-
-    def _add_frame(self, frame: FrameReport) -> None:
-        header = frame.header
-        entry = FrameEntry(
-            sample_index=frame.sample_index,
-            detected=True,
-            header_ok=frame.header_ok,
-            payload_ok=False,
-            snr_db=frame.snr_db,
-            evm_db=frame.evm_db,
-            cfo_hz=frame.cfo_hz,
-            clock_ppm=frame.clock_ppm,
-            message_id=None if header is None else header.message_id,
-            block_index=None if header is None else header.block_index,
-            frame_index=None if header is None else header.frame_index,
-            failure=frame.failure,
+        return Receiver(
+            ReceiverConfig(
+                waveform=WAVEFORMS[self.waveform],
+                symbol_rate_hz=self.symbol_rate,
+                full_scale=self.full_scale,
+            )
         )
-        self.omitted += len(self.entries) == self.entries.maxlen
-        self.entries.append(entry)
-        if header is not None and frame.payload_used:
-            self._waiting.setdefault((header.message_id, header.block_index), []).append(entry)
 
 
 @dataclass(frozen=True)
@@ -136,7 +65,7 @@ class ReceivedImage:
 
     Attributes:
         name: the file that was written, or None.
-        exact: every pixel came back.
+        exact: every pixel came back, or, where no codec ran, every byte of the message.
         stage_failed: None, or the stage that failed, "source" for the codec.
         message_id: the sender's number.
         mcs: modulation-and-coding scheme, or None where no frame of the message was read.
@@ -183,23 +112,25 @@ class ReceiveReport:
         """The figures by their names in the command's JSON."""
         return {
             "images": [asdict(image) for image in self.images],
-            "frames": [asdict(entry) for entry in self.log.entries],
+            "frames": [entry.to_json() for entry in self.log.entries],
             "frames_omitted": self.log.omitted,
             "receiver": asdict(self.statistics),
         }
 
 
 Save = Callable[[Picture], str]
+Heard = LoggedFrame | MessageReceived
 Observer = Callable[[ReceiveReport, ReceivedImage | None], None]
 
 
 def receive(
     source: SampleSource,
     config: ReceiveConfig,
-    codec: Codec,
+    codec: Codec | None,
     save: Save,
     stop: Stop,
     observe: Observer = lambda report, image: None,
+    hear: Callable[[Heard], None] = lambda heard: None,
 ) -> ReceiveReport:
     """Receives until the source ends, enough messages are complete, or `stop` says so.
 
@@ -209,16 +140,17 @@ def receive(
     Args:
         source: where samples come from.
         config: how they were made.
-        codec: source codec.
+        codec: source codec; None leaves messages undecoded, and saves none.
         save: writes a picture; returns the file's name.
         stop: asked between waits.
         observe: called with the report after every portion of samples, and with every image.
+        hear: called with every frame, once it is known what became of it, and with every message.
     """
     receiver = config.make_receiver()
     report = ReceiveReport(receiver.statistics)
     waiting: deque[Future[ReceivedImage]] = deque()
     complete = 0
-    last_id: int | None = None
+    numbers = _MessageNumbers()
 
     def collect(most: int) -> None:
         """Take over images that are done, and wait for some if more than `most` are not."""
@@ -227,16 +159,22 @@ def receive(
             report.images.append(image)
             observe(report, image)
 
+    def pass_on(frames: list[LoggedFrame]) -> None:
+        for frame in frames:
+            hear(frame)
+
     with ThreadPoolExecutor(1) as codec_thread:
 
         def handle(events: list[Event]) -> None:
-            nonlocal complete, last_id
+            nonlocal complete
             for event in events:
-                report.log.add(event)
-                if isinstance(event, MessageReceived):
-                    for missing in _skipped(last_id, event.message_id):
+                pass_on(report.log.add(event))
+                if isinstance(event, FrameReport):
+                    numbers.hear(event)
+                elif isinstance(event, MessageReceived):
+                    hear(event)
+                    for missing in numbers.skipped(event):
                         waiting.append(codec_thread.submit(_unheard, missing))
-                    last_id = event.message_id
                     complete += event.data is not None
                     waiting.append(codec_thread.submit(_image, event, codec, save))
 
@@ -248,33 +186,58 @@ def receive(
                 break
         else:
             handle(receiver.flush())
+        pass_on(report.log.flush())
         collect(0)
     return report
 
 
-def _skipped(last_id: int | None, message_id: int) -> list[int]:
-    """The numbers between those of two messages; none where the sender began anew."""
-    if last_id is None:
-        return []
-    jump = (message_id - last_id) % _MESSAGE_IDS
-    return [(last_id + k) % _MESSAGE_IDS for k in range(1, jump if jump <= _LARGEST_JUMP else 1)]
+class _MessageNumbers:
+    """Tells of which messages nothing was heard, by the numbers that their sender gave them.
+
+    A message that lacks frames ends later than some of those behind it.
+    """
+
+    def __init__(self) -> None:
+        self._last_id: int | None = None  # of the messages that ended, the one that began last
+        self._began = 0  # its first sample
+        self._heard: dict[int, int] = {}  # the latest frame of messages, at or behind that
+
+    def hear(self, frame: FrameReport) -> None:
+        """Take in a frame."""
+        if frame.header is not None:
+            self._heard[frame.header.message_id] = frame.sample_index
+
+    def skipped(self, message: MessageReceived) -> list[int]:
+        """Numbers left out before a message that ended; none where the sender began anew."""
+        last_id = self._last_id
+        if last_id is not None and message.first_sample < self._began:
+            return []
+        self._last_id, self._began = message.message_id, message.first_sample
+        jump = 1 if last_id is None else (message.message_id - last_id) % _MESSAGE_IDS
+        if last_id is None or jump > _LARGEST_JUMP:
+            numbers = []
+        else:
+            numbers = [(last_id + k) % _MESSAGE_IDS for k in range(1, jump)]
+        unheard = [number for number in numbers if number not in self._heard]
+        self._heard = {k: at for k, at in self._heard.items() if at >= self._began}
+        return unheard
 
 
 def _unheard(message_id: int) -> ReceivedImage:
     return ReceivedImage(None, False, FAILURE_STAGES[0], message_id)
 
 
-def _image(message: MessageReceived, codec: Codec, save: Save) -> ReceivedImage:
+def _image(message: MessageReceived, codec: Codec | None, save: Save) -> ReceivedImage:
     """Decodes a message and writes the picture, if it is complete."""
     name, stage = None, message.stage_failed
-    if message.data is not None:
+    if message.data is not None and codec is not None:
         try:
             name = save(codec.decode_pictures([message.data])[0])
         except CorruptStream:
             stage = SOURCE_STAGE
     return ReceivedImage(
         name=name,
-        exact=name is not None,
+        exact=stage is None,
         stage_failed=stage,
         message_id=message.message_id,
         mcs=message.mcs,

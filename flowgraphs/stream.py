@@ -47,6 +47,7 @@ class StreamStatus:
         samples_missing: samples between, lost before they arrived.
         restarts: jumps backward, where the sender began anew.
         samples_dropped: samples that a full sink dropped.
+        samples_clipped: samples beyond the full scale of a recording, written as full scale.
         samples_unheard: samples published while nobody had subscribed.
         connections: peers that connected, the same ones again included.
         disconnections: of them gone.
@@ -65,6 +66,7 @@ class StreamStatus:
     samples_missing: int = 0
     restarts: int = 0
     samples_dropped: int = 0
+    samples_clipped: int = 0
     samples_unheard: int = 0
     connections: int = 0
     disconnections: int = 0

@@ -112,12 +112,12 @@ class NativeFormat:
         codes = values * np.float32(self.full_scale)
         if self.sample_format is SampleFormat.CF32:
             return NativeSamples(codes.astype(self.dtype), 0)
-        codes = np.rint(codes + np.float32(self._zero))
+        codes = np.rint(codes + np.float32(self.zero))
         lowest, highest = self.codes
         beyond = ~((codes >= lowest) & (codes <= highest))  # true for NaN as well
         clipped = int(beyond.reshape(-1, 2).any(axis=1).sum())
         if clipped:
-            codes = np.clip(np.nan_to_num(codes, nan=self._zero), lowest, highest)
+            codes = np.clip(np.nan_to_num(codes, nan=self.zero), lowest, highest)
         return NativeSamples(codes.astype(self.dtype), clipped)
 
     def decode(self, data: npt.ArrayLike) -> npt.NDArray[np.complex64]:
@@ -137,9 +137,10 @@ class NativeFormat:
             raise ValueError(f"{self.sample_format} has values of {self.dtype}, not {native.dtype}")
         if native.size % 2:
             raise ValueError(f"{native.size} values are not pairs of I and Q")
-        values = (native.astype(np.float32) - np.float32(self._zero)) / np.float32(self.full_scale)
+        values = (native.astype(np.float32) - np.float32(self.zero)) / np.float32(self.full_scale)
         return values.view(np.complex64)
 
     @property
-    def _zero(self) -> float:
+    def zero(self) -> float:
+        """The code of 0."""
         return _CU8_ZERO if self.sample_format is SampleFormat.CU8 else 0.0

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sscc import radio_cli
+from sscc import capture_cli, radio_cli
 from sscc.errors import InputError
 from sscc.help_panels import GroupedOptions
 from sscc.options import InputFile, Json, Model, NoHistory, OutputFolder, Threads
@@ -1103,6 +1103,7 @@ def train(
 
 
 radio_cli.register(app)
+capture_cli.register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -40,7 +40,9 @@ _Timeout = Annotated[
 _Sink = Annotated[
     str,
     typer.Option(
-        "--to", metavar="SINK", help="file:PATH, zmq+push://HOST:PORT, zmq+pub:// or zmq+rep://."
+        "--to",
+        metavar="SINK",
+        help="file:PATH, sigmf:PATH, zmq+push://HOST:PORT, zmq+pub:// or zmq+rep://.",
     ),
 ]
 _Source = Annotated[
@@ -48,7 +50,7 @@ _Source = Annotated[
     typer.Option(
         "--from",
         metavar="SOURCE",
-        help="file:PATH, zmq+pull://HOST:PORT, zmq+sub:// or zmq+req://.",
+        help="file:PATH, sigmf:PATH, zmq+pull://HOST:PORT, zmq+sub:// or zmq+req://.",
     ),
 ]
 

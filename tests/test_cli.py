@@ -29,7 +29,9 @@ from sscc.link_report import report_lines
 from sscc.output import part_of, print_json
 from sscc.quantities import seconds
 
-COMMANDS = ["encode", "decode", "info", "link", "train", "tx", "rx", "channel"]
+COMMANDS = [
+    "encode", "decode", "info", "link", "train", "tx", "rx", "channel", "capture", "replay",
+]  # fmt: skip
 GROUPS = {"bench": ["codec"], "profiles": ["list", "show", "check"]}
 SUBCOMMANDS = [f"{group} {name}" for group, names in GROUPS.items() for name in names]
 

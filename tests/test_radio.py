@@ -15,7 +15,8 @@ from PIL import Image
 
 from flowgraphs.emulate import CHANNELS, EmulatorConfig, emulate
 from flowgraphs.endpoints import open_sink, open_source
-from flowgraphs.receive import FrameLog, ReceiveConfig, ReceiveReport, receive
+from flowgraphs.frame_log import FrameLog
+from flowgraphs.receive import ReceiveConfig, ReceiveReport, receive
 from flowgraphs.stream import ComplexArray, SampleSink, SampleSource
 from flowgraphs.transmit import TransmitConfig, transmit
 from phy import (
@@ -163,6 +164,22 @@ def test_a_lost_image_is_reported(codec: Codec, streams: list[bytes], images: li
     ]
 
 
+def test_a_message_that_ends_late_was_heard(codec: Codec) -> None:
+    """The second one lacks a frame and waits for it, while the third one is received."""
+    sink = MemorySink()
+    config = TransmitConfig(mcs="qpsk-3/4", gap_s=0.003)
+    transmit([bytes([k]) * 2000 for k in range(3)], sink, config, never)
+    samples = sink.samples
+    middle = samples.size // 2
+    samples[middle - 1000 : middle + 4000] = 0  # the second frame of the second message
+    report = receive(MemorySource(samples), ReceiveConfig(), codec, Saved(), never)
+    assert [(image.message_id, image.stage_failed, image.blocks) for image in report.images] == [
+        (0, "source", 1),  # whole, but no picture
+        (2, "source", 1),
+        (1, "detection", 1),
+    ]
+
+
 def test_bits_that_the_codec_refuses_are_no_image(codec: Codec) -> None:
     sink = MemorySink()
     transmit([b"not a .ddm stream"], sink, TransmitConfig(), never)
@@ -216,13 +233,15 @@ def test_the_log_forgets_old_frames() -> None:
     receiver, log = Receiver(), FrameLog(5)
     events = receiver.process(np.concatenate([*transmitter.send(bytes(300))]))
     events += receiver.flush()
-    for event in events:
-        log.add(event)
+    passed_on = [frame for event in events for frame in log.add(event)] + log.flush()
     frames = receiver.statistics.frames_received
-    assert len(log.entries) == 5
+    assert len(passed_on) == frames
+    assert list(log.entries) == passed_on[-5:]
     assert log.omitted == frames - 5
-    assert log.entries[-1].frame_index == frames - 1
-    assert all(entry.payload_ok for entry in log.entries)
+    header = log.entries[-1].report.header
+    assert header is not None
+    assert header.frame_index == frames - 1
+    assert all(entry.report.payload_ok for entry in log.entries)
     assert any(isinstance(event, BlockReceived | MessageReceived) for event in events)
 
 
