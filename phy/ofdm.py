@@ -34,7 +34,7 @@ from phy.ofdm_grid import (
     pilot_grid,
 )
 from phy.ofdm_tracking import residual_offsets
-from phy.phase_scoring import phase_drift
+from phy.phase_scoring import phase_drift, turned_back
 from phy.pilots import IntArray
 from phy.preamble import chirp_pair, up_chirp
 from phy.pulse_shaping import SPAN, Pulse
@@ -219,14 +219,13 @@ class OfdmDemodulator(FrameAcquisition):
         by_row, by_row_and_carrier = phase_drift(
             rows, expected.reshape(rows.shape), channel.noise_variance, carriers
         )
-        turn = np.outer(np.arange(len(rows)), by_row + by_row_and_carrier * carriers)
         cycles = numerology.row_samples * 2 * np.pi
         sync = replace(
             sync,
             carrier=sync.carrier + by_row / cycles,
             clock=sync.clock - by_row_and_carrier * numerology.fft_size / cycles,
         )
-        return rows * np.exp(-1j * turn).astype(np.complex64), sync
+        return turned_back(rows, by_row, by_row_and_carrier, carriers), sync
 
     def _estimator(self, rows: int, full_rows: int) -> GridEstimator:
         return grid_estimator(self._numerology, rows, full_rows, self._dopplers)

@@ -41,7 +41,7 @@ LARGEST_RESIDUAL_CARRIER = 0.1
 _CLOCK_STEPS = 6  # on either side of the first grid
 # Every further grid is this much finer, and reaches so many steps to either side: overlap lets one
 # coordinate follow the other.
-_GRIDS, _FINER, _COUNT = 5, 3, 6
+_GRIDS, _FINER, _COUNT = 3, 3, 6
 
 
 def residual_offsets(

@@ -52,8 +52,22 @@ def phase_drift(
     terms = 2 if k.size == 1 else 4
     score, information = _sums(received, expected, k, terms)
     scale = 2 / noise_variance
-    step = np.linalg.solve(scale * information, score)
+    # Without any noise there may be no score at all, and then nothing to correct.
+    step = np.linalg.lstsq(scale * information, score)[0]
     return float(step[1]), float(step[3]) if terms == 4 else 0.0
+
+
+@numba.njit(cache=True, nogil=True)
+def turned_back(
+    received: ComplexArray, by_row: float, by_row_and_frequency: float, frequencies: FloatArray
+) -> ComplexArray:  # pragma: no cover - compiled
+    """What was received without a drift, see :func:`phase_drift`."""
+    out = np.empty_like(received)
+    for t in range(received.shape[0]):
+        for f in range(received.shape[1]):
+            angle = np.float32(-t * (by_row + by_row_and_frequency * frequencies[f]))
+            out[t, f] = received[t, f] * np.complex64(complex(np.cos(angle), np.sin(angle)))
+    return out
 
 
 @numba.njit(cache=True, nogil=True)
@@ -69,7 +83,7 @@ def _sums(
         first, second = np.zeros(2), np.zeros(3)
         for f in range(F):
             e, y, k = expected[t, f], received[t, f], frequencies[f]
-            v = float(e.real * y.imag - e.imag * y.real)
+            v = np.float64(e.real * y.imag - e.imag * y.real)
             first[0] += v
             first[1] += v * k
             second[0] += v * v

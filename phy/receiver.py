@@ -294,10 +294,10 @@ class Receiver:
         front = self._demodulator
         if self._header is None:
             if front.end < front.header_end(detection):
-                if detection.anticipated and final:
-                    self._anticipation = None
-                    return []
-                return [self._header_failure(detection, CUT, None)] if final else None
+                if not final:
+                    return None
+                self._anticipation = None
+                return [] if detection.anticipated else [self._header_failure(detection, CUT, None)]
             found = self._find_header(detection)
             if isinstance(found, list):
                 return found
@@ -314,6 +314,7 @@ class Receiver:
         last = detection.index + waveform.samples_per_symbol * symbols
         self._frame_end = max(self._frame_end, last)
         if front.end < end:
+            self._anticipation = None
             self.statistics.frames_cut += 1
             report = self._report(detection, min(last, front.end), front.header(detection), CUT)
             return [replace(report, header=header, stage_failed=None)]

@@ -370,14 +370,15 @@ def timing_correction(
     before = base.symbols(sync, places, -_SLOPE_STEP)
     rises, weights, errors = _run_sums(after, before, received, expected)
     deviations = errors / np.bincount(places // _RUN) + _TINY
-    noise = noise_variance * deviations / np.median(deviations)
+    least = 1e-12 * float(weights.mean()) / _RUN + _TINY
+    noise = np.maximum(noise_variance * deviations / np.median(deviations), least)
     slopes = rises / (2 * _SLOPE_STEP * noise)
     weights *= curvature / noise
     middles = np.arange(slopes.size) * _RUN + 0.5 * (_RUN - 1)
     basis = np.stack([np.ones(slopes.size), middles])
     share = -2 * float(np.sum(slopes**2)) / min(float(weights.sum()), -_TINY)
     matrix = (basis * (min(max(share, _LEAST_SHARE), 1.0) * weights)) @ basis.T
-    late, slow = np.linalg.solve(matrix, basis @ slopes)
+    late, slow = np.linalg.lstsq(matrix, basis @ slopes)[0]
     return replace(sync, start=sync.start - M * float(late), clock=sync.clock - float(slow))
 
 
