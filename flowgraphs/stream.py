@@ -146,6 +146,11 @@ class SampleSink(Endpoint):
             The number taken; 0 if none could be in time.
         """
 
+    @property
+    def deserted(self) -> bool:
+        """All who took samples have left, as far as this end hears of it."""
+        return False
+
     def finish(self, stop: Stop) -> None:
         """Mark the end of the stream, where the format can."""
         del stop

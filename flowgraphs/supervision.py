@@ -44,7 +44,8 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
 class Grace:
     """Becomes true some time after a stop was asked for: what is under way may still come through.
 
-    Asked like the stop itself, and often enough to notice when that became true.
+    Asked like the stop itself, and often enough to notice when that became true. A stop that is
+    called off in time begins anew.
     """
 
     def __init__(
@@ -65,7 +66,9 @@ class Grace:
 
     def __call__(self) -> bool:
         """Whether the time is over."""
-        if self._since is None and self._stop():
+        if not self._stop():
+            self._since = None
+        elif self._since is None:
             self._since = self._clock()
         return self._since is not None and self._clock() - self._since >= self._seconds
 

@@ -67,6 +67,7 @@ class TransmitReport:
         messages: messages sent whole.
         frames: frames that the sink took.
         samples: samples that the sink passed on, silence included.
+        silence_left: samples of silence that nobody took, since all receivers had left.
         complete: everything was sent that should be.
         failure: why the sink took no more, or None.
     """
@@ -74,6 +75,7 @@ class TransmitReport:
     messages: int = 0
     frames: int = 0
     samples: int = 0
+    silence_left: int = 0
     complete: bool = False
     failure: str | None = None
 
@@ -91,7 +93,9 @@ def transmit(
     """Sends messages until all are sent as often as configured, or until `stop` says so.
 
     A stop takes effect behind the frame that is on its way, and the end of the stream is marked
-    still, if the sink takes both within :data:`flowgraphs.supervision.GRACE_S`.
+    still, if the sink takes both within :data:`flowgraphs.supervision.GRACE_S`. When all receivers
+    have left, frames wait for the next one; silence is left out after that time or the sink's
+    timeout, and so is the mark.
 
     Args:
         messages: taken one by one, while the ones before are on their way.
@@ -105,34 +109,52 @@ def transmit(
     """
     report = TransmitReport()
     give_up = Grace(stop, GRACE_S)
+    gone = Grace(lambda: sink.deserted, GRACE_S)
     transmitter = config.make_transmitter()
     silence = np.zeros(config.gap, dtype=np.complex64)
 
-    def pass_on(samples: ComplexArray) -> None:
+    def lost_interest() -> bool:
+        return give_up() or gone()
+
+    def pass_on(samples: ComplexArray, until: Stop) -> int:
+        """Returns the number of samples that were not taken."""
         try:
-            write_all(sink, samples, give_up)
+            return samples.size - write_all(sink, samples, until)
         finally:
             report.samples = sink.status.samples
 
+    def pause() -> None:
+        before = sink.status.samples
+        try:
+            pass_on(silence, lost_interest)
+        except EndpointError:
+            if not sink.deserted:
+                raise
+        if sink.deserted:
+            report.silence_left += silence.size - (sink.status.samples - before)
+
     try:
-        pass_on(silence)
+        pause()
         number = -1
         for number, message in enumerate(_in_rounds(messages, config.repeat)):
             if stop():
                 break
+            sent = 0
             for frame in transmitter.send(message, number % _MESSAGE_IDS):
                 if stop():
                     break
-                pass_on(frame)
+                pass_on(frame, give_up)
                 report.frames += not give_up()
                 observe(report)
             else:
-                report.messages += not give_up()
-            pass_on(transmitter.flush())
-            pass_on(silence)
+                sent = 1
+            if pass_on(transmitter.flush(), lost_interest) == 0 and not give_up():
+                report.messages += sent
+            pause()
         else:
             report.complete = report.messages == number + 1
-        sink.finish(give_up)
+        if not sink.deserted:
+            sink.finish(lost_interest)
     except EndpointError as error:
         report.complete, report.failure = False, str(error)
     return report

@@ -123,6 +123,11 @@ def tx(
     result = asdict(report) | {"sink": asdict(sink.status), "interrupted": stop()}
     if report.failure:
         print_error(report.failure)
+    if report.silence_left:
+        print_error(
+            f"{sink.address}: {report.silence_left:,} samples of silence were not taken, as all "
+            "receivers had left"
+        )
     if json:
         print_json(result)
     else:

@@ -17,7 +17,7 @@ from flowgraphs.emulate import CHANNELS, EmulatorConfig, emulate
 from flowgraphs.endpoints import open_sink, open_source
 from flowgraphs.frame_log import FrameLog
 from flowgraphs.receive import ReceiveConfig, ReceiveReport, receive
-from flowgraphs.stream import ComplexArray, SampleSink, SampleSource
+from flowgraphs.stream import ComplexArray, SampleSink, SampleSource, samples_of
 from flowgraphs.transmit import TransmitConfig, transmit
 from phy import (
     BlockReceived,
@@ -409,6 +409,46 @@ def test_reports_for_people_and_exit_statuses(
         assert "Traceback" not in captured.err
 
 
+@pytest.mark.parametrize("count", [1, 2], ids=["with-all", "half-way"])
+def test_a_receiver_that_leaves_early(
+    count: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    streams: list[bytes],
+) -> None:
+    """REQ/REP without tags: nobody asks for the silence that is left, and the transmitter says so.
+
+    Frames that nobody asks for are another matter.
+    """
+    files = [tmp_path / f"{index}.ddm" for index in range(count)]
+    for file, stream in zip(files, streams, strict=False):
+        file.write_bytes(stream)
+
+    def listen() -> None:
+        demodulator = ReceiveConfig().make_receiver()
+        with open_source(f"zmq+req://{tmp_path}/iq?timeout=30") as source:
+            for samples in samples_of(source, never):
+                events = demodulator.process(samples)
+                if any(isinstance(event, MessageReceived) for event in events):
+                    break
+
+    receiver = threading.Thread(target=listen)
+    receiver.start()
+    status, report, err = outcome(
+        capsys, "tx", *files, "--to", f"zmq+rep://{tmp_path}/iq", "--gap", 0.2, "--timeout", 2
+    )
+    receiver.join(30)
+    assert not receiver.is_alive()
+    assert report["messages"] == 1
+    assert 0 < report["silence_left"] < 400_000
+    assert "samples of silence were not taken, as all receivers had left" in err
+    if count == 1:
+        assert (status, report["complete"], report["failure"]) == (0, True, None)
+    else:
+        assert (status, report["complete"]) == (1, False)
+        assert report["failure"].endswith("took no samples for 2 s")
+
+
 def test_three_processes(tmp_path: Path, images: list[Pixels], streams: list[bytes]) -> None:
     """tx, channel and rx over Unix sockets, PUSH/PULL with tags, whose end mark ends all three."""
     for index, stream in enumerate(streams):
@@ -427,8 +467,8 @@ def test_three_processes(tmp_path: Path, images: list[Pixels], streams: list[byt
     results = [process.communicate(timeout=120) for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], results
     sent, passed, received = (json.loads(out.splitlines()[-1]) for out, _ in results)
-    assert sent["samples"] + 1 == passed["samples_in"] == passed["samples_out"]
-    assert received["receiver"]["samples"] == passed["samples_out"] + 1
+    assert sent["samples"] + 4096 == passed["samples_in"] == passed["samples_out"]
+    assert received["receiver"]["samples"] == passed["samples_out"] + 4096
     assert [image["exact"] for image in received["images"]] == [True, True, True]
     for image, original in zip(received["images"], images, strict=True):
         pixels = np.array(Image.open(tmp_path / "out" / image["name"]))

@@ -29,6 +29,12 @@ def test_grace_begins_with_the_stop() -> None:
     assert not grace()
     now = 205.0
     assert grace()
+    stopped = False
+    assert not grace()
+    stopped = True
+    assert not grace()
+    now = 210.0
+    assert grace()
 
 
 def test_a_pacer_keeps_the_rate_and_does_not_catch_up_for_long() -> None:

@@ -2,6 +2,7 @@
 
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from flowgraphs.stream import (
 )
 from flowgraphs.zeromq.sinks import ZmqSink
 from flowgraphs.zeromq.sources import ZmqSource
-from flowgraphs.zeromq.tags import StreamTag, write_header
+from flowgraphs.zeromq.tags import StreamTag, read_header, write_header
 
 PARTNERS = {"push": "pull", "pub": "sub", "rep": "req"}
 SAMPLES = (np.arange(50_000) * (1 + 2j)).astype(np.complex64)
@@ -88,7 +89,7 @@ def test_every_pattern(pattern: str, options: str, sink_binds: bool) -> None:
         sending = Sending(sink)
         if options:  # the end is marked, and everything before it
             result = received(source, 2 * SAMPLES.size)
-            np.testing.assert_array_equal(result, np.append(SAMPLES, 0))
+            np.testing.assert_array_equal(result, np.append(SAMPLES, np.zeros(3000)))
             assert source.read(0) is None
         else:
             np.testing.assert_array_equal(received(source, SAMPLES.size), SAMPLES)
@@ -108,7 +109,7 @@ def test_a_unix_socket_and_a_key(tmp_path: Path) -> None:
         assert isinstance(source, ZmqSource)
         sink.tag("rx_freq", 2.4e9, "test")
         sending = Sending(sink, SAMPLES[:10])
-        assert received(source, 100).size == 11
+        assert received(source, 10_000).size == 10 + 4096
         sending.join()
         assert list(source.tags) == [
             StreamTag(0, "rx_freq", 2.4e9, "test"),
@@ -244,11 +245,11 @@ def test_a_source_that_is_restarted(pattern: str) -> None:
             before = received(first, 1000)
         np.testing.assert_array_equal(before, samples[: before.size])
         with open_source(partner(sink.address, "?hwm=2&tags=1")) as second:
-            after = received(second, samples.size + 2)
+            after = received(second, samples.size + 10_000)
             assert second.status.lossless
         sending.join()
         begin = int(after[0].real)
-        np.testing.assert_array_equal(after, np.append(samples[begin:], 0))
+        np.testing.assert_array_equal(after, np.append(samples[begin:], np.zeros(4096)))
         assert begin == before.size if pattern == "rep" else begin >= before.size
         assert sink.status.connections == 2
 
@@ -266,6 +267,44 @@ def test_a_sink_that_is_restarted(pattern: str) -> None:
         sink.close()
         assert source.status.restarts == 2
         assert source.status.lossless
+
+
+def test_those_who_hold_samples_back_ask_for_zeros_behind_the_end_mark() -> None:
+    """Replies as small as they are asked for; whoever heeds the mark asks no more."""
+    for questions, expected in ((5, 400), (3, 200), (2, 100), (60, 4096)):
+        with open_sink("zmq+rep://127.0.0.1:0?tags=1") as sink, zmq.Context() as context:
+            with context.socket(zmq.REQ) as bare:
+                bare.linger, bare.rcvtimeo = 0, 10_000
+                bare.connect(endpoint(sink))
+                sending = Sending(sink, SAMPLES[:10])
+                sizes, tags = [], []
+                for _ in range(questions):
+                    bare.send(struct.pack("<I", 100))
+                    header, start = read_header(reply := bare.recv())
+                    sizes.append((len(reply) - start) // 8)
+                    tags += header.tags
+                    if sum(sizes) == 10 + expected:
+                        break
+                sending.join()
+            assert sending.error is None
+            assert sum(sizes) == 10 + expected
+            assert tags == [StreamTag(10, "end_of_stream", True)]
+            assert sink.status.samples == 10 + expected
+
+
+@pytest.mark.parametrize("pattern", PARTNERS)
+def test_a_sink_hears_that_it_is_deserted(pattern: str) -> None:
+    with open_sink(f"zmq+{pattern}://127.0.0.1:0") as sink:
+        assert not sink.deserted  # nobody was there yet
+        for _ in range(2):
+            with open_source(partner(sink.address)) as source:
+                sending = Sending(sink, SAMPLES[:8192])
+                assert received(source, 8192).size == 8192
+                sending.join()
+                assert not sink.deserted
+            deadline = time.monotonic() + 10
+            while sink.write(SAMPLES[:1], 0.1) or not sink.deserted:
+                assert time.monotonic() < deadline
 
 
 def test_a_sink_without_takers_gives_up() -> None:

@@ -13,8 +13,8 @@ from flowgraphs.zeromq.pmt import Pmt, WireFormatError
 from flowgraphs.zeromq.tags import StreamTag, has_header, read_header, write_header
 
 END_OF_STREAM = "end_of_stream"
-"""Key of our tag on the last sample of a stream, a zero added to it; the value is true. GNU Radio's
-format knows no end."""
+"""Key of our tag on the first of the zeros behind a stream; the value is true. GNU Radio's format
+knows no end."""
 _ITEM = np.dtype("<c8")
 _TAGS_KEPT = 1024
 _NOTHING = np.empty(0, dtype=_ITEM)
@@ -127,6 +127,11 @@ class PayloadEncoder:
         """Put a tag on the next sample, if the address has tags."""
         if self._address.tags:
             self._pending.append((key, value, source))
+
+    @property
+    def pending(self) -> bool:
+        """There are tags for a sample that is still to come."""
+        return bool(self._pending)
 
     def frames(self, samples: ComplexArray) -> list[bytes]:
         """The frames of a message with these samples; :meth:`sent` tells that it went out."""

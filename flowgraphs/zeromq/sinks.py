@@ -18,6 +18,8 @@ from flowgraphs.zeromq.pmt import Pmt, WireFormatError
 _RETRY_S = 0.002  # between two tries to publish to a slow subscriber
 _MOST_FRAMES = 16  # of a request: routing identity, envelope and question
 _LARGEST_REPLY = 2**20  # samples
+_END_SAMPLES = 4096  # zeros from the end mark on
+_END_WAIT_S = 1.0  # for a request for more of them: those who heed the mark ask no more
 
 
 class ZmqSink(SampleSink):
@@ -65,11 +67,25 @@ class ZmqSink(SampleSink):
         self.status.messages += 1
         self.status.samples += count
 
+    @property
+    def deserted(self) -> bool:
+        """See :attr:`flowgraphs.stream.SampleSink.deserted`."""
+        self._connection.changes()
+        return 0 < self.status.connections <= self.status.disconnections
+
     def finish(self, stop: Stop) -> None:
-        """Mark the end of the stream, if the address has tags and does not say ``eos=0``."""
-        if self._options.tags and self._options.eos:
-            self.tag(END_OF_STREAM, True)
-            write_all(self, np.zeros(1, dtype=np.complex64), stop)
+        """Mark the end of the stream, if the address has tags and does not say ``eos=0``.
+
+        The mark is on the first of some zeros: filters and resamplers of other programs hold their
+        latest samples back until more come, and a mark on the last sample would stay inside.
+        """
+        if not (self._options.tags and self._options.eos):
+            return
+        self.tag(END_OF_STREAM, True)
+        end = np.zeros(min(_END_SAMPLES, self._options.chunk), dtype=np.complex64)
+        done = write_all(self, end, lambda: stop() or not self._encoder.pending)
+        while 0 < done < end.size and (taken := self.write(end[done:], _END_WAIT_S)):
+            done += taken
 
     def close(self) -> None:
         """Close the socket, after what is on its way or the linger time."""
