@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flowgraphs.link import WAVEFORMS
+from flowgraphs.path import WAVEFORMS
 from flowgraphs.stream import ComplexArray, EndpointError, SampleSink, Stop, write_all
-from flowgraphs.supervision import GRACE_S, Grace
+from flowgraphs.supervision import GRACE_S, Grace, Pacer
 from phy import Transmitter, TransmitterConfig
 
 _LEAST_GAP = 4096  # samples; a synchronizer looks beyond a frame's end
@@ -53,10 +53,14 @@ class TransmitConfig:
         return Transmitter(TransmitterConfig(self.mcs, self.depth, waveform=waveform))
 
     @property
+    def sample_rate(self) -> float:
+        """Samples a second."""
+        return self.symbol_rate * WAVEFORMS[self.waveform].samples_per_symbol
+
+    @property
     def gap(self) -> int:
         """Samples of silence."""
-        rate = self.symbol_rate * WAVEFORMS[self.waveform].samples_per_symbol
-        return max(_LEAST_GAP, round(self.gap_s * rate))
+        return max(_LEAST_GAP, round(self.gap_s * self.sample_rate))
 
 
 @dataclass
@@ -67,6 +71,7 @@ class TransmitReport:
         messages: messages sent whole.
         frames: frames that the sink took.
         samples: samples that the sink passed on, silence included.
+        samples_late: samples for which there was no time, in real time.
         complete: everything was sent that should be.
         failure: why the sink took no more, or None.
     """
@@ -74,6 +79,7 @@ class TransmitReport:
     messages: int = 0
     frames: int = 0
     samples: int = 0
+    samples_late: int = 0
     complete: bool = False
     failure: str | None = None
 
@@ -87,6 +93,7 @@ def transmit(
     config: TransmitConfig,
     stop: Stop,
     observe: Observer = lambda report: None,
+    pacer: Pacer | None = None,
 ) -> TransmitReport:
     """Sends messages until all are sent as often as configured, or until `stop` says so.
 
@@ -99,6 +106,7 @@ def transmit(
         config: how they are made.
         stop: asked between waits.
         observe: called after every frame.
+        pacer: holds the samples back to real time.
 
     Raises:
         MessageLengthError: a message is too long for the scheme and depth.
@@ -110,9 +118,10 @@ def transmit(
 
     def pass_on(samples: ComplexArray) -> None:
         try:
-            write_all(sink, samples, give_up)
+            write_all(sink, samples, give_up, pacer)
         finally:
             report.samples = sink.status.samples
+            report.samples_late = 0 if pacer is None else pacer.late_samples
 
     try:
         pass_on(silence)

@@ -13,8 +13,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from flowgraphs.emulate import CHANNELS, EmulatorConfig, emulate
+from flowgraphs.emulate import EmulatorConfig, emulate
 from flowgraphs.endpoints import open_sink, open_source
+from flowgraphs.impairments import LinkImpairments
+from flowgraphs.path import CHANNELS
 from flowgraphs.receive import FrameLog, ReceiveConfig, ReceiveReport, receive
 from flowgraphs.stream import ComplexArray, SampleSink, SampleSource
 from flowgraphs.transmit import TransmitConfig, transmit
@@ -112,7 +114,8 @@ def test_images_through_the_flows(codec: Codec, streams: list[bytes], images: li
     assert sent.samples == sink.samples.size
     assert not sink.samples[:6000].any()  # 3 ms at 2 Msample/s
     passed = MemorySink()
-    block = EmulatorConfig("rayleigh", es_n0_db=20, seed=2, cfo_hz=2000, clock_ppm=10).block()
+    faults = LinkImpairments(cfo_hz=2000, clock_ppm=10)
+    block = EmulatorConfig("rayleigh", es_n0_db=20, seed=2, impairments=faults).block()
     report = emulate(MemorySource(sink.samples), passed, block, never)
     assert report.complete
     assert report.samples_in == sink.samples.size
@@ -246,8 +249,9 @@ def test_every_channel_has_its_noise_and_power(channel: str) -> None:
     [
         lambda: EmulatorConfig("smoke"),
         lambda: EmulatorConfig(waveform="smoke"),
-        lambda: EmulatorConfig(sample_rate=0),
-        lambda: EmulatorConfig(clock_ppm=1e6),
+        lambda: EmulatorConfig(symbol_rate=0),
+        lambda: EmulatorConfig(es_n0_db=float("nan")),
+        lambda: EmulatorConfig(impairments=LinkImpairments(clock_ppm=1e6)),
         lambda: TransmitConfig(mcs="smoke"),
         lambda: TransmitConfig(waveform="smoke"),
         lambda: TransmitConfig(gap_s=-1),
