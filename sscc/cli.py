@@ -796,6 +796,35 @@ def bench_receiver(
         Console().print(table(rows))
 
 
+@bench.command("zmq")
+def bench_zmq(
+    tags: Annotated[
+        str, typer.Option(metavar="CHOICE", help="Messages with tag headers: yes, no or both.")
+    ] = "both",
+    seed: Seed = 1,
+    json: Json = False,
+) -> None:
+    """Samples a second through ZeroMQ, and the whole rx from ZeroMQ against the receiver alone.
+
+    \b
+    Example:
+      sscc bench zmq --tags no
+    """
+    from rich.console import Console
+
+    from benchmarks.zmq import measure, table
+
+    choices = {"yes": [True], "no": [False], "both": [False, True]}
+    if tags not in choices:
+        raise InputError(f"--tags is yes, no or both, not {tags!r}")
+    with progress_bar("measuring") as progress:
+        rows = measure(choices[tags], seed, progress)
+    if json:
+        print_json({"rows": [asdict(row) for row in rows]})
+    else:
+        Console().print(table(rows))
+
+
 @profiles.command("list")
 def profiles_list(
     markdown: Annotated[
