@@ -233,10 +233,12 @@ def receive(
             nonlocal complete, last_id
             for event in events:
                 report.log.add(event)
-                if isinstance(event, MessageReceived):
-                    for missing in _skipped(last_id, event.message_id):
+                if isinstance(event, FrameReport) and event.header is not None:
+                    # Frames come in the order of their messages, which may end in another one.
+                    for missing in _skipped(last_id, event.header.message_id):
                         waiting.append(codec_thread.submit(_unheard, missing))
-                    last_id = event.message_id
+                    last_id = event.header.message_id
+                if isinstance(event, MessageReceived):
                     complete += event.data is not None
                     waiting.append(codec_thread.submit(_image, event, codec, save))
 
@@ -253,7 +255,7 @@ def receive(
 
 
 def _skipped(last_id: int | None, message_id: int) -> list[int]:
-    """The numbers between those of two messages; none where the sender began anew."""
+    """The numbers between those of two frames' messages; none where the sender began anew."""
     if last_id is None:
         return []
     jump = (message_id - last_id) % _MESSAGE_IDS

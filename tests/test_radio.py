@@ -166,6 +166,23 @@ def test_a_lost_image_is_reported(codec: Codec, streams: list[bytes], images: li
     ]
 
 
+def test_messages_that_end_out_of_turn_are_not_lost(
+    codec: Codec, streams: list[bytes], images: list[Pixels]
+) -> None:
+    """The second message lacks a frame, so that the receiver waits for more of it."""
+    sink = MemorySink()
+    sent = transmit(streams, sink, TransmitConfig(mcs="bpsk-1/5"), never)
+    assert sent.frames == 6
+    samples = sink.samples
+    samples[75_100:78_000] = 0  # preamble and header of the first of its two frames
+    saved = Saved()
+    report = receive(MemorySource(samples), ReceiveConfig(), codec, saved, never)
+    assert report.statistics.frames_received == 5
+    assert [image.message_id for image in report.images] == [0, 2, 1]
+    assert report.exact
+    saved.assert_equal([images[0], images[2], images[1]])
+
+
 def test_bits_that_the_codec_refuses_are_no_image(codec: Codec) -> None:
     sink = MemorySink()
     transmit([b"not a .ddm stream"], sink, TransmitConfig(), never)

@@ -139,7 +139,7 @@ def test_receiver_and_channel_are_killed_and_started_again(
         status, report = rx.end()
         assert not report["interrupted"]
 
-    numbers = [image["message_id"] for image in report["images"]]
+    numbers = sorted(image["message_id"] for image in report["images"])
     exact = {image["message_id"]: image["name"] for image in report["images"] if image["exact"]}
     # The new receiver names every message from the first of which it heard, lost ones too; those
     # between are what was on its way to the first receiver when that was killed.
