@@ -214,7 +214,7 @@ def table(rows: Sequence[Throughput]) -> Table:
     from rich.table import Table
 
     grid = Table(title="Msample/s, and CPU time over that of the receiver alone")
-    for heading in ("from ZeroMQ", "samples alone", "", "whole rx", "", "exact"):
+    for heading in ("from ZeroMQ", "samples alone", "CPU", "whole rx", "CPU", "exact"):
         grid.add_column(heading, justify="left" if heading == "from ZeroMQ" else "right")
     cells = {(row.name, row.what): row for row in rows}
     for name in dict.fromkeys(row.name for row in rows):

@@ -23,6 +23,7 @@ from sscc.radio_options import radio_request
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from flowgraphs.radio.radio import RadioRequest
     from flowgraphs.receive import ReceivedImage, ReceiveReport
     from flowgraphs.stream import Endpoint
     from source_codec import Codec
@@ -103,7 +104,7 @@ def tx(
     Example:
       sscc tx photo.png --to zmq+push://127.0.0.1:5555
       sscc tx *.png --to file:capture.cf32 --mcs 16qam-1/2 --waveform ofdm
-      sscc tx photo.png --to soapy:driver=hackrf -p hackrf-one --frequency 434e6 --gain AMP=0,VGA=10
+      sscc tx photo.png --to soapy:driver=hackrf -p hackrf-one --frequency 2.45e9 --gain AMP=0,VGA=0
     """
     from flowgraphs.endpoints import open_sink
     from flowgraphs.supervision import Pacer, stop_on_signals
@@ -125,7 +126,7 @@ def tx(
         live_line() as show,
     ):
         codec = Codec.load(model, threads)
-        show(f"sending to {sink.address}", True)
+        show(f"sending to {sink.address}{_radio(request)}", True)
 
         def observe(report: TransmitReport) -> None:
             show(
@@ -206,7 +207,7 @@ def rx(
     Example:
       sscc rx --from zmq+pull://127.0.0.1:5555 -o received/ --timeout 10
       sscc rx --from file:capture.cf32 -o received/ --waveform ofdm --json
-      sscc rx --from soapy:driver=rtlsdr -p rtl-sdr-v4 --frequency 434e6 --gain 20.7 -o received/
+      sscc rx --from soapy:driver=rtlsdr -p rtl-sdr-v4 --frequency 868e6 --gain 20.7 -o received/
     """
     from flowgraphs.endpoints import open_source
     from flowgraphs.path import samples_per_symbol
@@ -230,7 +231,7 @@ def rx(
     ):
         output.mkdir(parents=True, exist_ok=True)
         codec = Codec.load(model, threads)
-        show(f"receiving from {samples.address}", True)
+        show(f"receiving from {samples.address}{_radio(request)}", True)
 
         def observe(report: ReceiveReport, image: ReceivedImage | None) -> None:
             if image is not None:
@@ -403,6 +404,11 @@ def _opened(open_end: Callable[[str], _End], uri: str, timeout_s: float | None) 
     if timeout_s is not None:
         end.timeout_s = timeout_s
     return end
+
+
+def _radio(request: RadioRequest | None) -> str:
+    """What a radio, or one that may be behind an end, is asked for; to follow the address."""
+    return "" if request is None else f": {request}"
 
 
 def _print_late(samples: int) -> None:

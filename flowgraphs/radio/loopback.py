@@ -40,7 +40,13 @@ import numpy as np
 from flowgraphs.emulate import EmulatorConfig
 from flowgraphs.impairments import LinkPath
 from flowgraphs.radio.faults import Fault, FaultyStream, parse_faults
-from flowgraphs.radio.radio import Radio, RadioLostError, RadioRequest, RadioSettings
+from flowgraphs.radio.radio import (
+    Radio,
+    RadioLostError,
+    RadioRequest,
+    RadioSettings,
+    within_limits,
+)
 from flowgraphs.stream import (
     ComplexArray,
     EndpointError,
@@ -302,7 +308,7 @@ def loopback(
 
     Raises:
         EndpointError: a malformed URI, or an air that cannot be opened.
-        LimitError: the profile does not offer the rate or the frequency.
+        LimitError: the profile does not allow the settings; nothing is opened.
     """
     options = uri.partition(":")[2]
     options, given, air = options.rpartition("air=") if "air=" in options else (options, "", "")
@@ -318,6 +324,11 @@ def loopback(
             values[key] = convert(text)
         except ValueError as error:
             raise EndpointError(f"{uri}: {name}={text}: {error}") from error
+    within_limits(
+        request.hardware,
+        rx=request.settings if open_source else None,
+        tx=request.settings if open_sink else None,
+    )
     faults = values.pop("faults", "")
     realtime = values.pop("realtime", True)
     try:

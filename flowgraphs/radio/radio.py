@@ -24,7 +24,7 @@ from flowgraphs.stream import (
     Stop,
     StreamStatus,
 )
-from hw_profiles.limits import DirectionSettings, check_settings
+from hw_profiles.limits import DirectionSettings, check_settings, in_hertz
 from hw_profiles.profile import Direction, HardwareProfile, LimitError, load_profile
 
 BACKOFF_DB = 15.0
@@ -72,6 +72,18 @@ class RadioRequest:
             ProfileError: there is none.
         """
         return load_profile(self.profile)
+
+    def __str__(self) -> str:
+        """One line for people."""
+        settings = self.settings
+        gains = [f"{name} {setting:g}" for name, setting in settings.gains.items()]
+        return ", ".join(
+            [
+                f"{self.profile} at {in_hertz(settings.frequency_hz)}",
+                f"{in_hertz(settings.sample_rate_hz)} of samples",
+                *gains,
+            ]
+        )
 
 
 class Radio(ABC):
