@@ -1,5 +1,6 @@
 """The radio in software: what it does to samples, its faults, and images through it."""
 
+import json
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -7,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import Photo
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from flowgraphs.emulate import EmulatorConfig
 from flowgraphs.endpoints import open_sink, open_source
@@ -21,6 +24,7 @@ from flowgraphs.transmit import TransmitConfig, transmit
 from hw_profiles import LimitError
 from source_codec import Codec
 from source_codec.picture import Picture
+from sscc.cli import run
 
 BASEBAND = RadioSettings(2e6, 0.0)
 CLEAN = EmulatorConfig(es_n0_db=np.inf)
@@ -231,6 +235,32 @@ def test_two_ends_by_uri(tmp_path: Path) -> None:
     expected = np.delete(samples, range(100, 110)) * (10**0.3 / 3.9764)
     assert received == pytest.approx(expected, abs=1e-4)
     assert source.status.overflows == 1
+
+
+def test_the_commands_with_a_radio_at_either_end(
+    codec: Codec, photo: Photo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A Pluto's twin sends and another receives; what both radios lost is told."""
+    image = photo(16, 16)
+    (tmp_path / "x.ddm").write_bytes(codec.encode(image))
+    pluto = ("-p", "pluto", "--frequency", "2.4e9", "--gain", "10", "--json")
+    air = f"air=file:{tmp_path}/air.cf32"
+    to = f"loopback:realtime=0,faults=underflow@100:50,{air}"
+    assert run(["tx", f"{tmp_path}/x.ddm", "--to", to, *pluto]) == 1
+    captured = capsys.readouterr()
+    sent = json.loads(captured.out)
+    assert (sent["complete"], sent["sink"]["underflows"]) == (True, 1)
+    assert ": pluto at 2.4 GHz, 2 MHz of samples, PGA 10" in captured.err
+    source = f"loopback:realtime=0,snr=15,faults=disconnect@3000:100,{air}"
+    assert run(["rx", "--from", source, "-o", str(tmp_path), *pluto]) == 0
+    received = json.loads(capsys.readouterr().out)
+    counts = received["source"]
+    assert (counts["connections"], counts["disconnections"], counts["stream_errors"]) == (2, 1, 1)
+    assert received["receiver"]["samples"] == counts["samples"]
+    pixels = np.array(Image.open(tmp_path / received["images"][0]["name"]))
+    np.testing.assert_array_equal(pixels, image)
+    # Both oscillators are wrong, as the twin of this seed says.
+    assert 50 < abs(received["frames"][0]["cfo_hz"]) < 2 * 25e-6 * 2.4e9
 
 
 @pytest.mark.parametrize(

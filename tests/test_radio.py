@@ -1,5 +1,6 @@
 """``sscc tx``, ``rx`` and ``channel``, and the flows behind them: image in, exact image out."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -31,8 +32,9 @@ from phy import (
 from phy.single_carrier import SingleCarrier
 from source_codec import Codec
 from source_codec.picture import Picture
-from sscc.cli import run
+from sscc.cli import link, run
 from sscc.images import write_png
+from sscc.radio_cli import channel
 
 Pixels = NDArray[np.uint8]
 
@@ -381,6 +383,35 @@ def test_the_commands_over_files(
         received = np.array(Image.open(tmp_path / f"image-0000{index + 1}.png"))
         np.testing.assert_array_equal(received, images[index])
     assert (tmp_path / "image-00000.png").read_bytes() == b"not to be overwritten"
+
+
+def test_the_channel_takes_all_that_the_link_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of_link, of_channel = (
+        set(inspect.signature(command).parameters) for command in (link, channel)
+    )
+    not_of_a_path = {"image", "mcs", "csi", "depth", "harq", "output", "model", "threads"}
+    assert of_link - not_of_a_path - of_channel == {"channel", "symbol_rate"}  # by other names
+    sent = np.array([0.5, 0.4, 1.4j, -9.0] * 500, np.complex64)
+    sent.tofile(tmp_path / "sent")
+    ends = ("channel", "--from", f"file:{tmp_path}/sent", "--to", f"file:{tmp_path}/got")
+    status, report, _ = outcome(capsys, *ends, "--snr", "200", "--adc-bits", 3)
+    assert (status, report["clipped_samples"]) == (0, 500)
+    # Full scale is 15 dB over sqrt(1/2), 3.9764; 3 bits are steps of a quarter of it.
+    received = np.fromfile(tmp_path / "got", np.complex64)
+    assert received[:4] == pytest.approx([0.9941, 0, 0.9941j, -3.9764], abs=1e-4)
+    np.ones(5000, np.complex64).tofile(tmp_path / "sent")
+    status, _, _ = outcome(
+        capsys, *ends, "--snr", "200", "--profile", "pluto", "--frequency", "1e9",
+        "--phase-noise", "-120@1e4", "--level", "-10", "--iq-imbalance", "0.1,1", "--dc", "-50",
+        "--carrier-drift", "10", "--agc", "100us,1ms", "--amplifier-backoff", "20",
+        "--delay-spread", "50ns",
+    )  # fmt: skip
+    assert status == 0
+    received = np.fromfile(tmp_path / "got", np.complex64)
+    turn = np.angle((received[1001:4000] * np.conj(received[1000:3999])).sum())
+    assert 100 < abs(turn) * 2e6 / (2 * np.pi) < 50e3  # two oscillators of 25 ppm at 1 GHz
 
 
 def test_reports_for_people_and_exit_statuses(
