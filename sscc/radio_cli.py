@@ -117,8 +117,8 @@ def tx(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     request = radio_request(
-        to, "tx", config.sample_rate, profile, frequency, gain, bandwidth, antenna, radio_channel,
-        backoff,
+        to, "tx", waveform, symbol_rate, profile, frequency, gain, bandwidth, antenna,
+        radio_channel, backoff,
     )  # fmt: skip
     with (
         stop_on_signals() as stop,
@@ -210,7 +210,6 @@ def rx(
       sscc rx --from soapy:driver=rtlsdr -p rtl-sdr-v4 --frequency 868e6 --gain 20.7 -o received/
     """
     from flowgraphs.endpoints import open_source
-    from flowgraphs.path import samples_per_symbol
     from flowgraphs.receive import ReceiveConfig, receive
     from flowgraphs.supervision import stop_on_signals
     from source_codec import Codec
@@ -219,9 +218,8 @@ def rx(
         config = ReceiveConfig(waveform, symbol_rate, count)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    sample_rate = symbol_rate * samples_per_symbol(waveform)
     request = radio_request(
-        source, "rx", sample_rate, profile, frequency, gain, bandwidth, antenna,
+        source, "rx", waveform, symbol_rate, profile, frequency, gain, bandwidth, antenna,
         radio_channel,
     )  # fmt: skip
     with (

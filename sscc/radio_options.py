@@ -80,7 +80,8 @@ _CARRIER_HZ = 2.4e9  # stands for a frequency that nobody gave, if the profile h
 def radio_request(
     uri: str,
     end: Literal["rx", "tx"],
-    sample_rate: float,
+    waveform: str,
+    symbol_rate: float,
     profile: str | None,
     frequency: float | None,
     gain: dict[str, float] | None,
@@ -98,6 +99,7 @@ def radio_request(
         LimitError: more than the profile allows.
     """
     from flowgraphs.endpoints import is_radio
+    from flowgraphs.path import samples_per_symbol
     from flowgraphs.radio.radio import RadioRequest, RadioSettings
     from hw_profiles.limits import check_settings, nearest_in
     from hw_profiles.profile import load_profile
@@ -107,6 +109,8 @@ def radio_request(
         if not uri.startswith("loopback:"):
             raise InputError(f"{uri}: a radio needs --profile, for its limits and its full scale")
         profile = _PURE_SOFTWARE
+    if radio and waveform == "symbols":
+        raise InputError(f"{uri}: the waveform symbols is not for radios")
     if profile is None:
         if any(option is not None for option in (frequency, gain, bandwidth, antenna)):
             raise InputError("--frequency, --gain, --bandwidth and --antenna need --profile")
@@ -122,6 +126,7 @@ def radio_request(
         direction = getattr(hardware, end) or hardware.rx or hardware.tx
         assert direction is not None  # a profile has one of them
         frequency = nearest_in(direction.frequency, _CARRIER_HZ)
+    sample_rate = symbol_rate * samples_per_symbol(waveform)
     settings = RadioSettings(
         sample_rate, frequency, bandwidth, gains, channel=channel, antenna=antenna
     )

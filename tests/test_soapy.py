@@ -271,6 +271,7 @@ def test_what_the_commands_ask_for(
         (send, "needs --profile"),
         ([*send, *pluto, "--gain", "1"], "needs --frequency"),
         ([*send, *pluto, "--frequency", "868e6"], "needs --gain, for PGA"),
+        ([*send, *pluto, "--waveform", "symbols"], "symbols is not for radios"),
         ([*send, *hackrf, "--gain", "10"], "AMP, VGA: give NAME=SETTING for each"),
         ([*send, *hackrf, "--gain", "VGA=10"], "explicit gain; give AMP"),
         ([*send, *hackrf, "--gain", "AMP=0,VGA=50"], "VGA cannot be 50 dB"),
