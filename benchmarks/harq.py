@@ -237,7 +237,9 @@ def rounds_of_link(mcs: ModulationCodingScheme, es_n0_db: float, seed: int, numb
     Returns:
         Rounds until it was acknowledged, 0 if it never was.
     """
-    link = LinkConfig("awgn", es_n0_db, mcs.name, waveform="single-carrier", depth=1, harq=ROUNDS)
+    link = LinkConfig(
+        "awgn", es_n0_db, mcs=mcs.name, waveform="single-carrier", depth=1, harq=ROUNDS
+    )
     channel, radio, return_channel, return_radio = np.random.SeedSequence([seed, number]).spawn(4)
     there = link.make_direction(channel, radio)
     back = link.make_direction(return_channel, return_radio)

@@ -7,7 +7,11 @@
 ``zmq+push://``, ``pub``, ``rep``     sinks in GNU Radio's wire format, see
                                       :mod:`flowgraphs.zeromq.address`
 ``zmq+pull://``, ``sub``, ``req``     sources, the same
+``soapy:driver=NAME,...``             a radio, source and sink, see :mod:`flowgraphs.radio.soapy`
+``loopback:...,air=SINK or SOURCE``   a radio in software, see :mod:`flowgraphs.radio.loopback`
 ====================================  ==========================================================
+
+A radio needs to be told its profile, rate, frequency and gains beside its URI.
 """
 
 from __future__ import annotations
@@ -17,6 +21,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from flowgraphs.captures.address import open_sigmf_sink, open_sigmf_source
+from flowgraphs.radio.loopback import loopback
+from flowgraphs.radio.radio import Radio, RadioRequest, receiving, transmitting
+from flowgraphs.radio.soapy import SoapyRadio
 from flowgraphs.raw_file import FileSink, FileSource
 from flowgraphs.stream import EndpointError, SampleSink, SampleSource
 from flowgraphs.zeromq.address import parse_address
@@ -24,6 +31,7 @@ from flowgraphs.zeromq.sinks import PublishSink, PushSink, ReplySink
 from flowgraphs.zeromq.sources import RequestSource, ZmqSource
 
 _End = TypeVar("_End")
+RadioMaker = Callable[[str, RadioRequest], Radio]
 
 
 def _path(uri: str) -> Path:
@@ -31,6 +39,10 @@ def _path(uri: str) -> Path:
     if not name:
         raise EndpointError(f"{uri}: give file:PATH")
     return Path(name)
+
+
+def _soapy(uri: str, request: RadioRequest) -> Radio:
+    return SoapyRadio(uri, request.hardware)
 
 
 SOURCES: Mapping[str, Callable[[str], SampleSource]] = {
@@ -52,28 +64,57 @@ SINKS: Mapping[str, Callable[[str], SampleSink]] = {
 """Makers of sinks by the scheme of their URI."""
 
 
-def open_source(uri: str) -> SampleSource:
+RADIOS: Mapping[str, tuple[RadioMaker, RadioMaker]] = {
+    "soapy": (_soapy, _soapy),
+    "loopback": (
+        lambda uri, request: loopback(uri, request, None, open_source),
+        lambda uri, request: loopback(uri, request, open_sink, None),
+    ),
+}
+"""Makers of radios that receive and of radios that transmit, by the scheme of their URI."""
+
+
+def is_radio(uri: str) -> bool:
+    """Whether a URI names a radio, which needs a request."""
+    return uri.partition(":")[0] in RADIOS
+
+
+def open_source(uri: str, request: RadioRequest | None = None) -> SampleSource:
     """The source that a URI names.
 
+    Args:
+        uri: its URI.
+        request: what a radio is opened with.
+
     Raises:
-        EndpointError: no such kind of source, a malformed URI, or an address that cannot be used.
+        EndpointError: no such kind of source, a malformed URI, an address that cannot be used, or a
+            radio without a request.
+        LimitError: more than the radio's profile allows.
         OSError: a file that cannot be read.
     """
+    if is_radio(uri):
+        request = _required(uri, request)
+        return receiving(RADIOS[uri.partition(":")[0]][0](uri, request), request)
     return _make(SOURCES, "source", uri)
 
 
-def open_sink(uri: str) -> SampleSink:
-    """The sink that a URI names.
-
-    Raises:
-        EndpointError: no such kind of sink, a malformed URI, or an address that cannot be used.
-        OSError: a file that cannot be written.
-    """
+def open_sink(uri: str, request: RadioRequest | None = None) -> SampleSink:
+    """The sink that a URI names; see :func:`open_source`."""
+    if is_radio(uri):
+        request = _required(uri, request)
+        return transmitting(RADIOS[uri.partition(":")[0]][1](uri, request), request)
     return _make(SINKS, "sink", uri)
+
+
+def _required(uri: str, request: RadioRequest | None) -> RadioRequest:
+    if request is None:
+        raise EndpointError(f"{uri}: a radio needs a profile, a rate and a frequency")
+    return request
 
 
 def _make(makers: Mapping[str, Callable[[str], _End]], what: str, uri: str) -> _End:
     maker = makers.get(uri.partition(":")[0])
     if maker is None:
-        raise EndpointError(f"{uri}: not a {what}; there are {', '.join(f'{k}:' for k in makers)}")
+        known = ", ".join(f"{scheme}:" for scheme in [*makers, *RADIOS])
+        raise EndpointError(f"{uri}: not a {what}; there are {known}")
     return maker(uri)

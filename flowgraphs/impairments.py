@@ -87,7 +87,7 @@ class LinkImpairments:
     @property
     def full_scale(self) -> float:
         """Amplitude of I or Q that is full scale of the converters."""
-        return float(_RMS * 10 ** (self.clipping_db / 20))
+        return full_scale_amplitude(self.clipping_db)
 
     def transmitter(self, sample_rate: float) -> TransmitterImpairments:
         """The stages of the transmitter.
@@ -132,6 +132,11 @@ class LinkImpairments:
             raise ValueError(f"phase noise of {level_dbc_hz:g} dBc/Hz at {offset_hz:g} Hz")
         linewidth_hz = 2 * np.pi * offset_hz**2 * 10 ** (level_dbc_hz / 10)
         return PhaseNoise.wiener(float(linewidth_hz), _LOWEST_PHASE_NOISE * sample_rate)
+
+
+def full_scale_amplitude(clipping_db: float) -> float:
+    """Amplitude of I or Q that lies so far above their root mean square at unit mean power."""
+    return float(_RMS * 10 ** (clipping_db / 20))
 
 
 def overlaid(device: _End, given: _End) -> _End:
@@ -185,14 +190,24 @@ class LinkPath:
         else:
             arriving, gains = self._channel.process(sent), self._wideband_gains(sent.size)
         self._sent += sent.size
-        return ChannelOutput(self._receiver.process(self._level.process(arriving)), gains)
+        return ChannelOutput(self._received(arriving), gains)
+
+    def carry(self, samples: NDArray[np.complex64]) -> NDArray[np.complex64]:
+        """Sends the next samples, as :meth:`process` does, and leaves the gains unknown."""
+        sent = self._transmitter.process(samples)
+        self._sent += sent.size
+        if isinstance(self._channel, Channel):
+            return self._received(self._channel.process(sent).samples)
+        return self._received(self._channel.process(sent))
+
+    def _received(self, arriving: NDArray[np.complex64]) -> NDArray[np.complex64]:
+        return self._receiver.process(self._level.process(arriving))
 
     def flush(self) -> NDArray[np.complex64]:
         """Ends the stream: the samples that still waited for others."""
-        rest = self.process(self._transmitter.flush()).samples
+        rest = self.carry(self._transmitter.flush())
         if isinstance(self._channel, Chain):
-            late = self._level.process(self._channel.flush())
-            rest = np.concatenate([rest, self._receiver.process(late)])
+            rest = np.concatenate([rest, self._received(self._channel.flush())])
         return np.concatenate([rest, self._receiver.flush()])
 
     def _wideband_gains(self, count: int) -> NDArray[np.complex64]:

@@ -20,10 +20,8 @@ from numpy.typing import NDArray
 
 from flowgraphs.adaptation import AUTO, scheme_of
 from flowgraphs.closed_loop import Direction, Exchange, send_in_rounds
-from flowgraphs.impairments import LinkImpairments, LinkPath, overlaid
-from hw_profiles.digital_twin import digital_twin
-from hw_profiles.limits import DirectionSettings, check_settings, nearest_in
-from hw_profiles.profile import load_profile
+from flowgraphs.path import WAVEFORMS as WAVEFORMS
+from flowgraphs.path import PathConfig
 from phy import (
     FrameReport,
     MessageReceived,
@@ -31,132 +29,56 @@ from phy import (
     ReceiverConfig,
     Transmitter,
     TransmitterConfig,
-    awgn,
     failed_stage,
-    rayleigh_block,
-    rayleigh_iid,
-    rayleigh_jakes,
 )
-from phy.chain import Chain, Propagation
-from phy.channel import Channel
 from phy.diagnosis import diagnose
 from phy.frame_report import complete_reports
 from phy.harq import FEEDBACK_MCS, HarqConfig, HarqSender
-from phy.impairments import AdditiveNoise
 from phy.mcs import mcs_names
-from phy.ofdm import Ofdm
-from phy.random_process import child_seed
-from phy.single_carrier import SingleCarrier
-from phy.symbol_spaced import SymbolSpaced
-from phy.tapped_delay_line import TappedDelayLine
-from phy.waveform import Waveform
 from source_codec import Codec, CorruptStream
 from source_codec.composition import Samples
 
-MULTIPATH = {f"tdl-{letter}": f"TDL-{letter.upper()}" for letter in "abcde"}
-"""Names of the tapped delay lines, and what :data:`phy.tapped_delay_line.PROFILES` calls them."""
-CHANNELS = ("awgn", "rayleigh", "rayleigh-block", "rayleigh-iid", *MULTIPATH)
 CSI = {"pilots": "wiener", "least-squares": "least_squares", "perfect": "perfect"}
 """Names of the receiver's channel knowledge, and what :class:`phy.ReceiverConfig` calls them."""
-WAVEFORMS: dict[str, Waveform] = {
-    "symbols": SymbolSpaced(),
-    "single-carrier": SingleCarrier(),
-    "ofdm": Ofdm(),
-}
-"""Waveforms by the names in the command line."""
 SOURCE_STAGE = "source"
 """The stage behind the receiver's own: the codec refused the bits, or the pixels differ."""
 _LEAD_IN = 4096  # samples of noise before the first frame, at most
-_CARRIER_HZ = 2.4e9  # of radios that can tune to it
-_LARGEST_SNR_DB = 200.0  # either way; amplitudes and their squares stay far inside float32
 
 
 @dataclass(frozen=True)
-class LinkConfig:
-    """Parameters of a simulated link.
+class LinkConfig(PathConfig):
+    """Parameters of a simulated link: those of the path, and
 
     Attributes:
-        channel: one of :data:`CHANNELS`.
-        es_n0_db: mean Es/N0 at the receiver, dB; -200 to 200.
         mcs: modulation-and-coding scheme, for example "qpsk-1/2"; "auto" takes the fastest that the
             channel allows, see :mod:`flowgraphs.adaptation`.
-        seed: seed of every random draw.
-        doppler_hz: maximum Doppler shift of "rayleigh" and of the delay lines.
-        delay_spread_s: root-mean-square delay spread of the delay lines.
-        symbol_rate: symbols per second.
-        waveform: one of :data:`WAVEFORMS`; "symbols" is one sample per symbol, ideally timed.
-        block_length: symbols per fading block of "rayleigh-block".
         csi: "pilots" (Wiener filter), "least-squares" or "perfect".
         depth: frames that the interleaver spans.
         harq: rounds of transmission, 1 to 15, until the image is acknowledged over a return path of
             the same mean SNR; 0: it is sent once, without feedback.
-        profile: hardware profile of both ends, of which the link simulates the digital twins.
-        frequency_hz: carrier frequency of the twins; None for the nearest to 2.4 GHz.
-        impairments: faults of the two radios, in place of those of the profile.
     """
 
-    channel: str = "rayleigh"
-    es_n0_db: float = 15.0
     mcs: str = "qpsk-1/2"
-    seed: int = 1
-    doppler_hz: float = 50.0
-    delay_spread_s: float = 100e-9
-    symbol_rate: float = 1e6
-    waveform: str = "symbols"
-    block_length: int = 1000
     csi: str = "pilots"
     depth: int = 16
     harq: int = 0
-    profile: str = "simulated"
-    frequency_hz: float | None = None
-    impairments: LinkImpairments = field(default_factory=LinkImpairments)
 
     def __post_init__(self) -> None:
-        if self.channel not in CHANNELS:
-            raise ValueError(f"unknown channel {self.channel!r}; one of {', '.join(CHANNELS)}")
         if self.csi not in CSI:
             raise ValueError(f"unknown csi {self.csi!r}; one of {', '.join(CSI)}")
-        if self.waveform not in WAVEFORMS:
-            raise ValueError(f"unknown waveform {self.waveform!r}; one of {', '.join(WAVEFORMS)}")
-        self._require_what_the_profile_offers()
-        if self.waveform == "symbols":
-            self._require_ideal_radios()
+        super().__post_init__()
+        if not np.isfinite(self.es_n0_db):
+            raise ValueError(f"es_n0_db must be finite, not {self.es_n0_db:g}")
         if self.channel == "rayleigh-iid" and self.csi != "perfect":
             raise ValueError(
                 "rayleigh-iid fades every symbol independently, so pilots tell nothing of the "
                 "others: use csi 'perfect'"
             )
-        if not abs(self.es_n0_db) <= _LARGEST_SNR_DB:
-            raise ValueError(
-                f"es_n0_db must be -{_LARGEST_SNR_DB:g} to {_LARGEST_SNR_DB:g} dB, "
-                f"not {self.es_n0_db:g}"
-            )
         if self.harq:
             HarqConfig(self.harq)
-        # All of these refuse impossible parameters.
+        # Both of these refuse impossible parameters.
         self.make_transmitter(mcs_names()[0] if self.mcs == AUTO else self.mcs)
         self.make_receiver()
-        self.make_path(np.random.SeedSequence(0), np.random.SeedSequence(0))
-
-    @property
-    def sample_rate(self) -> float:
-        """Samples per second."""
-        return self.symbol_rate * self.phy_waveform.samples_per_symbol
-
-    @property
-    def carrier_hz(self) -> float:
-        """Carrier frequency."""
-        if self.frequency_hz is not None:
-            return self.frequency_hz
-        profile = load_profile(self.profile)
-        direction = profile.rx or profile.tx
-        assert direction is not None
-        return nearest_in(direction.frequency, _CARRIER_HZ)
-
-    @property
-    def phy_waveform(self) -> Waveform:
-        """The waveform that the name stands for."""
-        return WAVEFORMS[self.waveform]
 
     def make_transmitter(self, mcs: str) -> Transmitter:
         """The sending end, with a scheme."""
@@ -181,74 +103,6 @@ class LinkConfig:
         """One way from end to end; the gain is kept at every `fading_step`-th sample."""
         path = self.make_path(channel_seed, radio_seed)
         return Direction(path, self.make_receiver(), fading_step)
-
-    def make_path(
-        self, channel_seed: np.random.SeedSequence, radio_seed: np.random.SeedSequence
-    ) -> LinkPath:
-        """What lies between transmitter and receiver: two radios, and a channel between them."""
-        rate = self.sample_rate
-        faults = self.impairments
-        twin = digital_twin(
-            load_profile(self.profile),
-            self.carrier_hz,
-            faults.full_scale,
-            np.random.SeedSequence([self.seed, 2]),  # the same radios whatever they send
-        )
-        transmitter = overlaid(twin.transmitter, faults.transmitter(rate))
-        receiver = overlaid(twin.receiver, faults.receiver(rate))
-        return LinkPath(
-            transmitter.block(rate, child_seed(radio_seed, 0)),
-            self.make_channel(channel_seed),
-            receiver.block(rate, child_seed(radio_seed, 1)),
-            faults.level_db,
-            self.symbol_rate,
-        )
-
-    def _require_ideal_radios(self) -> None:
-        needs = "needs a waveform with samples, 'single-carrier' or 'ofdm'"
-        if self.channel in MULTIPATH:
-            raise ValueError(f"the channel {self.channel!r} {needs}")
-        if self.profile != "simulated":
-            raise ValueError(f"the profile {self.profile!r} {needs}")
-        if self.impairments != LinkImpairments():
-            raise ValueError(
-                "the waveform 'symbols' is ideally timed and tuned: whatever radios do to samples "
-                f"{needs}"
-            )
-
-    def _require_what_the_profile_offers(self) -> None:
-        profile = load_profile(self.profile)
-        settings = DirectionSettings(self.sample_rate, self.carrier_hz)
-        if profile.rx is not None:
-            check_settings(profile, rx=settings)
-        if profile.tx is not None:
-            check_settings(profile, tx=settings)
-
-    def make_channel(self, seed: np.random.SeedSequence) -> Channel | Chain:
-        """The channel's stream object, at the sample rate: a chain if it has echoes."""
-        # A symbol's energy is spread over its samples; the noise has N0 in each of them.
-        spread = self.phy_waveform.samples_per_symbol
-        snr_db = self.es_n0_db - 10 * np.log10(spread)
-        match self.channel:
-            case "awgn":
-                return awgn(snr_db, seed=seed)
-            case "rayleigh":
-                return rayleigh_jakes(
-                    snr_db,
-                    doppler_hz=self.doppler_hz,
-                    symbol_rate_hz=self.sample_rate,
-                    seed=seed,
-                )
-            case "rayleigh-block":
-                return rayleigh_block(snr_db, block_length=spread * self.block_length, seed=seed)
-            case "rayleigh-iid":
-                return rayleigh_iid(snr_db, seed=seed)
-            case _:
-                fading = TappedDelayLine(
-                    MULTIPATH[self.channel], self.delay_spread_s, self.doppler_hz
-                )
-                noise = AdditiveNoise.from_es_n0(self.es_n0_db, spread)
-                return Propagation(fading=fading, noise=noise).block(self.sample_rate, seed)
 
 
 @dataclass(frozen=True)

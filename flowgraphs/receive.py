@@ -150,7 +150,7 @@ def receive(
     report = ReceiveReport(receiver.statistics)
     waiting: deque[Future[ReceivedImage]] = deque()
     complete = 0
-    numbers = _MessageNumbers()
+    last_id: int | None = None
 
     def collect(most: int) -> None:
         """Take over images that are done, and wait for some if more than `most` are not."""
@@ -166,15 +166,16 @@ def receive(
     with ThreadPoolExecutor(1) as codec_thread:
 
         def handle(events: list[Event]) -> None:
-            nonlocal complete
+            nonlocal complete, last_id
             for event in events:
                 pass_on(report.log.add(event))
-                if isinstance(event, FrameReport):
-                    numbers.hear(event)
-                elif isinstance(event, MessageReceived):
-                    hear(event)
-                    for missing in numbers.skipped(event):
+                if isinstance(event, FrameReport) and event.header is not None:
+                    # Frames come in the order of their messages, which may end in another one.
+                    for missing in _skipped(last_id, event.header.message_id):
                         waiting.append(codec_thread.submit(_unheard, missing))
+                    last_id = event.header.message_id
+                if isinstance(event, MessageReceived):
+                    hear(event)
                     complete += event.data is not None
                     waiting.append(codec_thread.submit(_image, event, codec, save))
 
@@ -191,36 +192,12 @@ def receive(
     return report
 
 
-class _MessageNumbers:
-    """Tells of which messages nothing was heard, by the numbers that their sender gave them.
-
-    A message that lacks frames ends later than some of those behind it.
-    """
-
-    def __init__(self) -> None:
-        self._last_id: int | None = None  # of the messages that ended, the one that began last
-        self._began = 0  # its first sample
-        self._heard: dict[int, int] = {}  # the latest frame of messages, at or behind that
-
-    def hear(self, frame: FrameReport) -> None:
-        """Take in a frame."""
-        if frame.header is not None:
-            self._heard[frame.header.message_id] = frame.sample_index
-
-    def skipped(self, message: MessageReceived) -> list[int]:
-        """Numbers left out before a message that ended; none where the sender began anew."""
-        last_id = self._last_id
-        if last_id is not None and message.first_sample < self._began:
-            return []
-        self._last_id, self._began = message.message_id, message.first_sample
-        jump = 1 if last_id is None else (message.message_id - last_id) % _MESSAGE_IDS
-        if last_id is None or jump > _LARGEST_JUMP:
-            numbers = []
-        else:
-            numbers = [(last_id + k) % _MESSAGE_IDS for k in range(1, jump)]
-        unheard = [number for number in numbers if number not in self._heard]
-        self._heard = {k: at for k, at in self._heard.items() if at >= self._began}
-        return unheard
+def _skipped(last_id: int | None, message_id: int) -> list[int]:
+    """The numbers between those of two frames' messages; none where the sender began anew."""
+    if last_id is None:
+        return []
+    jump = (message_id - last_id) % _MESSAGE_IDS
+    return [(last_id + k) % _MESSAGE_IDS for k in range(1, jump if jump <= _LARGEST_JUMP else 1)]
 
 
 def _unheard(message_id: int) -> ReceivedImage:

@@ -12,10 +12,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from flowgraphs.supervision import Pacer
 
 ComplexArray = npt.NDArray[np.complex64]
 Stop = Callable[[], bool]
@@ -49,8 +52,12 @@ class StreamStatus:
         samples_dropped: samples that a full sink dropped.
         samples_clipped: samples beyond the full scale of a recording, written as full scale.
         samples_unheard: samples published while nobody had subscribed.
-        connections: peers that connected, the same ones again included.
+        connections: peers that connected, the same ones again included; times a radio was opened.
         disconnections: of them gone.
+        overflows: times a radio had to drop what it received, as nobody took it.
+        underflows: times a radio had nothing to send.
+        clipped_samples: samples that reached or exceeded full scale of a radio.
+        stream_errors: failures that a radio reported; what they cost is not known.
     """
 
     samples: int = 0
@@ -70,6 +77,10 @@ class StreamStatus:
     samples_unheard: int = 0
     connections: int = 0
     disconnections: int = 0
+    overflows: int = 0
+    underflows: int = 0
+    clipped_samples: int = 0
+    stream_errors: int = 0
 
     @property
     def lossless(self) -> bool:
@@ -80,6 +91,9 @@ class StreamStatus:
             or self.samples_missing
             or self.samples_dropped
             or self.samples_unheard
+            or self.overflows
+            or self.underflows
+            or self.stream_errors
         )
 
 
@@ -179,8 +193,16 @@ def samples_of(source: SampleSource, stop: Stop) -> Iterator[ComplexArray]:
         yield samples
 
 
-def write_all(sink: SampleSink, samples: ComplexArray, stop: Stop) -> int:
+def write_all(
+    sink: SampleSink, samples: ComplexArray, stop: Stop, pacer: Pacer | None = None
+) -> int:
     """Pass samples on, waiting as long as it takes.
+
+    Args:
+        sink: takes them.
+        samples: (n,) complex64.
+        stop: asked between waits.
+        pacer: holds them back to real time.
 
     Returns:
         The number that the sink took: all, unless `stop` said so.
@@ -189,8 +211,13 @@ def write_all(sink: SampleSink, samples: ComplexArray, stop: Stop) -> int:
         EndpointError: the sink took none for its timeout.
     """
     done, last = 0, time.monotonic()
+    ready = 0 if pacer is not None else samples.size
     while done < samples.size and not stop():
-        taken = sink.write(samples[done:], _WAIT_S)
+        if pacer is not None and done == ready:
+            ready = min(done + pacer.portion, samples.size)
+            pacer.pace(ready - done)
+            last = time.monotonic()  # the sink was not asked
+        taken = sink.write(samples[done:ready], _WAIT_S)
         done += taken
         if taken:
             last = time.monotonic()

@@ -10,6 +10,7 @@ from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _LONGEST_CATCH_UP_S = 1.0
+_PORTION_S = 0.05
 GRACE_S = 5.0
 """Time for what is under way when a flow is asked to stop."""
 
@@ -74,9 +75,10 @@ class Grace:
 
 
 class Pacer:
-    """Holds a flow back to its sample rate.
+    """Holds a flow back to its sample rate, by a monotonic clock.
 
     Attributes:
+        portion: samples to pace at a time, 50 ms, so that a flow can look up in between.
         late_s: time by which the flow fell behind beyond what it may catch up.
     """
 
@@ -96,7 +98,13 @@ class Pacer:
         self._rate = sample_rate
         self._clock, self._sleep = clock, sleep
         self._due: float | None = None
+        self.portion = max(1, round(_PORTION_S * sample_rate))
         self.late_s = 0.0
+
+    @property
+    def late_samples(self) -> int:
+        """Samples for which there was no time; those of :attr:`late_s`."""
+        return round(self.late_s * self._rate)
 
     def pace(self, count: int) -> None:
         """Wait until the next `count` samples have taken their time."""

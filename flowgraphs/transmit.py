@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flowgraphs.link import WAVEFORMS
+from flowgraphs.path import WAVEFORMS
 from flowgraphs.stream import ComplexArray, EndpointError, SampleSink, Stop, write_all
-from flowgraphs.supervision import GRACE_S, Grace
+from flowgraphs.supervision import GRACE_S, Grace, Pacer
 from phy import Transmitter, TransmitterConfig
 
 _LEAST_GAP = 4096  # samples; a synchronizer looks beyond a frame's end
@@ -53,10 +53,14 @@ class TransmitConfig:
         return Transmitter(TransmitterConfig(self.mcs, self.depth, waveform=waveform))
 
     @property
+    def sample_rate(self) -> float:
+        """Samples a second."""
+        return self.symbol_rate * WAVEFORMS[self.waveform].samples_per_symbol
+
+    @property
     def gap(self) -> int:
         """Samples of silence."""
-        rate = self.symbol_rate * WAVEFORMS[self.waveform].samples_per_symbol
-        return max(_LEAST_GAP, round(self.gap_s * rate))
+        return max(_LEAST_GAP, round(self.gap_s * self.sample_rate))
 
 
 @dataclass
@@ -68,6 +72,7 @@ class TransmitReport:
         frames: frames that the sink took.
         samples: samples that the sink passed on, silence included.
         silence_left: samples of silence that nobody took, since all receivers had left.
+        samples_late: samples for which there was no time, in real time.
         complete: everything was sent that should be.
         failure: why the sink took no more, or None.
     """
@@ -76,6 +81,7 @@ class TransmitReport:
     frames: int = 0
     samples: int = 0
     silence_left: int = 0
+    samples_late: int = 0
     complete: bool = False
     failure: str | None = None
 
@@ -89,6 +95,7 @@ def transmit(
     config: TransmitConfig,
     stop: Stop,
     observe: Observer = lambda report: None,
+    pacer: Pacer | None = None,
 ) -> TransmitReport:
     """Sends messages until all are sent as often as configured, or until `stop` says so.
 
@@ -103,6 +110,7 @@ def transmit(
         config: how they are made.
         stop: asked between waits.
         observe: called after every frame.
+        pacer: holds the samples back to real time.
 
     Raises:
         MessageLengthError: a message is too long for the scheme and depth.
@@ -119,9 +127,10 @@ def transmit(
     def pass_on(samples: ComplexArray, until: Stop) -> int:
         """Returns the number of samples that were not taken."""
         try:
-            return samples.size - write_all(sink, samples, until)
+            return samples.size - write_all(sink, samples, until, pacer)
         finally:
             report.samples = sink.status.samples
+            report.samples_late = 0 if pacer is None else pacer.late_samples
 
     def pause() -> None:
         before = sink.status.samples

@@ -15,16 +15,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sscc import capture_cli, radio_cli
+from sscc import capture_cli, path_options, radio_cli
 from sscc.errors import InputError
 from sscc.help_panels import GroupedOptions
 from sscc.options import InputFile, Json, Model, NoHistory, OutputFolder, Threads
 from sscc.output import print_error, print_json, progress_bar
-from sscc.quantities import imbalance, phase_noise_mask, seconds, two_times
 
 if TYPE_CHECKING:
     from source_codec import Process
@@ -70,7 +69,6 @@ def _root(context: typer.Context) -> None:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
-CHANNEL_PANEL, RADIO_PANEL = "Channel", "Radios (not for the waveform symbols)"
 Seed = Annotated[int, typer.Option(min=0, help="Fixes every random draw.")]
 Workers = Annotated[
     int, typer.Option("--workers", min=1, metavar="N", help="Processes; affects speed only.")
@@ -205,19 +203,8 @@ def info(
 @app.command(cls=GroupedOptions)
 def link(
     image: Annotated[Path, InputFile],
-    channel: Annotated[
-        str,
-        typer.Option(
-            "--channel",
-            "-c",
-            rich_help_panel=CHANNEL_PANEL,
-            help="awgn; rayleigh (time-selective, Jakes spectrum); rayleigh-block; rayleigh-iid; "
-            "tdl-a to tdl-e (multipath of 3GPP TR 38.901, not for symbols).",
-        ),
-    ] = "rayleigh",
-    snr: Annotated[
-        float, typer.Option("--snr", "-s", metavar="DB", help="Mean Es/N0 at the receiver, dB.")
-    ] = 15.0,
+    channel: path_options.Channel = "rayleigh",
+    snr: path_options.Snr = 15.0,
     mcs: Annotated[
         str,
         typer.Option(
@@ -227,24 +214,8 @@ def link(
         ),
     ] = "qpsk-1/2",
     seed: Seed = 1,
-    doppler: Annotated[
-        float,
-        typer.Option(
-            metavar="HZ",
-            min=0,
-            rich_help_panel=CHANNEL_PANEL,
-            help="Maximum Doppler shift of rayleigh and tdl.",
-        ),
-    ] = 50.0,
-    delay_spread: Annotated[
-        Any,
-        typer.Option(
-            metavar="TIME",
-            parser=seconds,
-            rich_help_panel=CHANNEL_PANEL,
-            help="Root-mean-square delay spread of tdl, such as 300ns or 1us; without a unit in s.",
-        ),
-    ] = "100ns",
+    doppler: path_options.Doppler = 50.0,
+    delay_spread: path_options.DelaySpread = "100ns",
     symbol_rate: Annotated[
         float, typer.Option(metavar="HZ", min=1, help="Symbols a second.")
     ] = 1e6,
@@ -257,97 +228,18 @@ def link(
             "symbol, and the receiver synchronizes them.",
         ),
     ] = "symbols",
-    cfo: Annotated[
-        float, typer.Option(metavar="HZ", rich_help_panel=RADIO_PANEL, help="Carrier offset.")
-    ] = 0.0,
-    carrier_drift: Annotated[
-        float,
-        typer.Option(metavar="HZ/S", rich_help_panel=RADIO_PANEL, help="Drift of the carrier."),
-    ] = 0.0,
-    clock_offset: Annotated[
-        float,
-        typer.Option(metavar="PPM", rich_help_panel=RADIO_PANEL, help="Sampling clock offset."),
-    ] = 0.0,
-    phase_noise: Annotated[
-        Any,
-        typer.Option(
-            metavar="DBC@HZ,...",
-            parser=phase_noise_mask,
-            rich_help_panel=RADIO_PANEL,
-            help="Phase noise of either oscillator, dBc/Hz at offsets in Hz: a mask, such as "
-            "-80@1e3,-110@1e5,-130@1e6, or a single point of a slope of 20 dB per decade.",
-        ),
-    ] = None,
-    iq_imbalance: Annotated[
-        Any,
-        typer.Option(
-            metavar="DB,DEG",
-            parser=imbalance,
-            rich_help_panel=RADIO_PANEL,
-            help="Gain and phase error of the receiver's mixer, such as 1,5.",
-        ),
-    ] = None,
-    dc: Annotated[
-        float | None,
-        typer.Option(
-            metavar="DBC",
-            rich_help_panel=RADIO_PANEL,
-            help="DC offset of the receiver over the received signal.",
-        ),
-    ] = None,
-    amplifier_backoff: Annotated[
-        float | None,
-        typer.Option(
-            metavar="DB",
-            rich_help_panel=RADIO_PANEL,
-            help="Saturation of the transmitter's amplifier (Rapp, p = 2) over the mean power.",
-        ),
-    ] = None,
-    level: Annotated[
-        float,
-        typer.Option(
-            metavar="DB",
-            rich_help_panel=RADIO_PANEL,
-            help="Receive level; full scale of the converter does not move with it, and the noise "
-            "does.",
-        ),
-    ] = 0.0,
-    agc: Annotated[
-        Any,
-        typer.Option(
-            metavar="ATTACK,DECAY",
-            parser=two_times,
-            rich_help_panel=RADIO_PANEL,
-            help="Automatic gain control with these time constants, such as 100us,10ms.",
-        ),
-    ] = None,
-    adc_bits: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=1,
-            max=24,
-            rich_help_panel=RADIO_PANEL,
-            help="Resolution of the receiver's converter.",
-        ),
-    ] = None,
-    clipping_level: Annotated[
-        float,
-        typer.Option(
-            metavar="DB",
-            rich_help_panel=RADIO_PANEL,
-            help="Full scale of the converters, of I or Q, over their root mean square at level 0.",
-        ),
-    ] = 15.0,
-    block_length: Annotated[
-        int,
-        typer.Option(
-            metavar="N",
-            min=1,
-            rich_help_panel=CHANNEL_PANEL,
-            help="Symbols of equal gain in rayleigh-block.",
-        ),
-    ] = 1000,
+    cfo: path_options.CarrierOffset = 0.0,
+    carrier_drift: path_options.CarrierDrift = 0.0,
+    clock_offset: path_options.ClockOffset = 0.0,
+    phase_noise: path_options.PhaseNoise = None,
+    iq_imbalance: path_options.IqImbalance = None,
+    dc: path_options.DcOffset = None,
+    amplifier_backoff: path_options.AmplifierBackoff = None,
+    level: path_options.Level = 0.0,
+    agc: path_options.Agc = None,
+    adc_bits: path_options.AdcBits = None,
+    clipping_level: path_options.ClippingLevel = 15.0,
+    block_length: path_options.BlockLength = 1000,
     csi: Annotated[
         str,
         typer.Option(
@@ -367,26 +259,8 @@ def link(
             "return path of the same mean SNR; 0 sends once.",
         ),
     ] = 0,
-    profile: Annotated[
-        str,
-        typer.Option(
-            "--profile",
-            "-p",
-            metavar="NAME|FILE",
-            rich_help_panel=RADIO_PANEL,
-            help="Hardware profile of both ends, of which the link simulates the faults; the "
-            "options of this group replace them.",
-        ),
-    ] = "simulated",
-    frequency: Annotated[
-        float | None,
-        typer.Option(
-            metavar="HZ",
-            rich_help_panel=RADIO_PANEL,
-            help="Carrier frequency, for the oscillators' errors.  [default: the nearest to 2.4 "
-            "GHz that the profile offers]",
-        ),
-    ] = None,
+    profile: path_options.TwinProfile = "simulated",
+    frequency: path_options.TwinFrequency = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -413,7 +287,6 @@ def link(
       sscc link photo.png --waveform ofdm --channel tdl-c --delay-spread 300ns --adc-bits 8
       sscc link photo.png --waveform single-carrier --channel awgn --profile pluto
     """
-    from flowgraphs.impairments import LinkImpairments
     from flowgraphs.link import LinkConfig, run_link
     from phy.message import MessageLengthError
     from source_codec import Codec
@@ -437,19 +310,18 @@ def link(
             harq=harq,
             profile=profile,
             frequency_hz=frequency,
-            impairments=LinkImpairments(
-                cfo_hz=cfo,
-                carrier_drift_hz_per_s=carrier_drift,
-                clock_ppm=clock_offset,
-                phase_noise=phase_noise or (),
-                iq_gain_db=iq_imbalance[0] if iq_imbalance else 0.0,
-                iq_phase_deg=iq_imbalance[1] if iq_imbalance else 0.0,
-                dc_dbc=dc,
-                amplifier_backoff_db=amplifier_backoff,
-                level_db=level,
-                agc_s=agc,
-                adc_bits=adc_bits,
-                clipping_db=clipping_level,
+            impairments=path_options.impairments_of(
+                cfo,
+                carrier_drift,
+                clock_offset,
+                phase_noise,
+                iq_imbalance,
+                dc,
+                amplifier_backoff,
+                level,
+                agc,
+                adc_bits,
+                clipping_level,
             ),
         )
     except ValueError as error:
@@ -965,6 +837,35 @@ def bench_receiver(
     names = _chosen_waveforms(waveform, list(WAVEFORMS))
     with progress_bar("measuring") as progress:
         rows = measure(names, seed, progress)
+    if json:
+        print_json({"rows": [asdict(row) for row in rows]})
+    else:
+        Console().print(table(rows))
+
+
+@bench.command("zmq")
+def bench_zmq(
+    tags: Annotated[
+        str, typer.Option(metavar="CHOICE", help="Messages with tag headers: yes, no or both.")
+    ] = "both",
+    seed: Seed = 1,
+    json: Json = False,
+) -> None:
+    """Samples a second through ZeroMQ, and the whole rx from ZeroMQ against the receiver alone.
+
+    \b
+    Example:
+      sscc bench zmq --tags no
+    """
+    from rich.console import Console
+
+    from benchmarks.zmq import measure, table
+
+    choices = {"yes": [True], "no": [False], "both": [False, True]}
+    if tags not in choices:
+        raise InputError(f"--tags is yes, no or both, not {tags!r}")
+    with progress_bar("measuring") as progress:
+        rows = measure(choices[tags], seed, progress)
     if json:
         print_json({"rows": [asdict(row) for row in rows]})
     else:

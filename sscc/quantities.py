@@ -82,6 +82,24 @@ def phase_noise_mask(text: str) -> tuple[tuple[float, float], ...]:
     return tuple(sorted(pairs))
 
 
+def gain_settings(text: str) -> dict[str, float]:
+    """Settings of gain stages, NAME=SETTING, several separated by commas.
+
+    Returns:
+        Settings by name; that of a lone number, for a radio with one stage, is empty.
+
+    Raises:
+        typer.BadParameter: not such settings, or a name that comes twice.
+    """
+    gains: dict[str, float] = {}
+    for item in text.split(","):
+        name, _, setting = item.rpartition("=")
+        if name.strip() in gains:
+            raise typer.BadParameter(f"{text!r} has the gain {name.strip()!r} twice")
+        gains[name.strip()] = number(setting)
+    return gains
+
+
 def _split(text: str, count: int, separator: str = ",") -> list[str]:
     parts = text.split(separator)
     if len(parts) != count:

@@ -1,13 +1,25 @@
-"""Limits of the bundled profiles: nothing outside them passes, and the nearest value does."""
+"""Limits of the bundled profiles: nothing outside them passes, and the nearest value does.
+
+Nor does it reach a radio, whatever it is asked for.
+"""
 
 import re
+import sys
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
+import fake_soapy
+import numpy as np
 import pytest
+from fake_soapy import Script
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flowgraphs.radio.radio import RadioSettings
+from flowgraphs.radio.soapy import SoapyRadio
+from flowgraphs.stream import EndpointError
 from hw_profiles import DirectionSettings, LimitError, check_settings, load_profile, profile_names
 from hw_profiles.profile import GainStage, HardwareProfile, Range, SampleRate
 
@@ -84,6 +96,89 @@ def test_what_passes_lies_within_the_limits(
     profile = PROFILES[name]
     if passes(profile, **{direction: request}):
         assert is_within(profile, direction, request)
+
+
+def plausible(profile: HardwareProfile, which: str) -> st.SearchStrategy[RadioSettings]:
+    """Settings of which each is often, but not always, one that the front end has."""
+    direction = getattr(profile, which) or profile.rx or profile.tx
+    rates = [profile.sample_rate.default_hz, *profile.sample_rate.choices_hz]
+    edges = [edge for extent in direction.frequency for edge in (extent.min_hz, extent.max_hz)]
+    beyond = [edge * factor for edge in edges for factor in (0.999, 1.001)]
+    stages = {
+        stage.name: st.sampled_from([stage.nearest(0), stage.nearest(20), stage.nearest(1e9), 1e9])
+        for stage in direction.gain
+    }
+    return st.builds(
+        RadioSettings,
+        sample_rate_hz=st.sampled_from(rates) | numbers,
+        frequency_hz=st.sampled_from([*edges, *beyond]),
+        bandwidth_hz=st.none() | numbers,
+        gains=st.fixed_dictionaries({}, optional=stages) | gains,
+        channels=st.sampled_from([1, 1, 1, 2]),
+        channel=st.sampled_from([0, 0, 0, 1, -1]),
+    )
+
+
+@given(st.data(), st.sampled_from(sorted(PROFILES)))
+@settings(max_examples=100, deadline=None)
+def test_nothing_outside_the_limits_reaches_a_radio(data: Any, name: str) -> None:
+    """A radio is asked for anything, again and again; its device hears of nothing that is wrong."""
+    profile = PROFILES[name]
+    both = {"rx": profile.rx, "tx": profile.tx}
+    driver_gains = {stage.name for d in both.values() if d is not None for stage in d.gain}
+    script = Script(formats=("CU8", "CS8", "CS16", "CF32"), channels=9, gains=tuple(driver_gains))
+    with patch.dict(sys.modules, {"SoapySDR": fake_soapy.fake_module(script)}):
+        radio = SoapyRadio("soapy:driver=fake", profile)
+    radio.open()
+    for _ in range(data.draw(st.integers(1, 4))):
+        script.calls.clear()
+        asked = {which: data.draw(st.none() | plausible(profile, which)) for which in both}
+        try:
+            radio.configure(**asked)
+        except LimitError:
+            assert script.calls == []
+            asked = None
+        except EndpointError:
+            pytest.fail("the device knew better than the limits")
+        samples = data.draw(st.sampled_from([0.1, 1.0, 1e9, np.nan])) * np.ones(3, np.complex64)
+        for call in (lambda: radio.read(0), lambda: radio.write(samples, 0)):  # noqa: B023
+            with suppress(LimitError):
+                call()
+        if asked is None:
+            continue
+        used = {which for which, request in asked.items() if request is not None}
+        started = {call[0] for call in script.called("activateStream")}
+        assert started <= {{"tx": 0, "rx": 1}[which] for which in used}
+        assert not (profile.duplex == "half" and len(used) == 2)
+        for code, which in enumerate(("tx", "rx")):
+            direction = both[which]
+            calls = [call for call in script.calls if call[1:2] == (code,)]
+            if which not in used:
+                assert {call[0] for call in calls} <= {"deactivateStream", "closeStream"}
+                continue
+            assert direction is not None
+            heard = {call[0]: call[2:] for call in calls if len(call) > 2}
+            request = DirectionSettings(
+                heard["setSampleRate"][1],
+                heard["setFrequency"][1],
+                heard["setBandwidth"][1] if "setBandwidth" in heard else None,
+                {
+                    (args[2] if len(args) == 4 else "overall"): args[-1]
+                    for args in script.called("setGain")
+                    if args[0] == code
+                },
+                channels=heard["setSampleRate"][0] + 1,
+            )
+            assert is_within(profile, which, request)
+            if which == "tx":  # every gain of a transmitter was given
+                assert set(request.gains) == {stage.name for stage in direction.gain}
+                largest = {"cf32": 1e30, "cs16": direction.full_scale, "cs8": 128, "cu8": 255}
+                for codes in script.written:
+                    assert not (
+                        np.abs(codes.astype(float)) > largest[direction.sample_format]
+                    ).any()
+        script.written.clear()
+    radio.close()
 
 
 @given(st.data(), st.sampled_from(sorted(PROFILES)), st.sampled_from(["rx", "tx"]))

@@ -1,5 +1,6 @@
 """``sscc tx``, ``rx`` and ``channel``, and the flows behind them: image in, exact image out."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -13,9 +14,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from flowgraphs.emulate import CHANNELS, EmulatorConfig, emulate
+from flowgraphs.emulate import EmulatorConfig, emulate
 from flowgraphs.endpoints import open_sink, open_source
 from flowgraphs.frame_log import FrameLog
+from flowgraphs.impairments import LinkImpairments
+from flowgraphs.path import CHANNELS
 from flowgraphs.receive import ReceiveConfig, ReceiveReport, receive
 from flowgraphs.stream import ComplexArray, SampleSink, SampleSource, samples_of
 from flowgraphs.transmit import TransmitConfig, transmit
@@ -30,8 +33,9 @@ from phy import (
 from phy.single_carrier import SingleCarrier
 from source_codec import Codec
 from source_codec.picture import Picture
-from sscc.cli import run
+from sscc.cli import link, run
 from sscc.images import write_png
+from sscc.radio_cli import channel
 
 Pixels = NDArray[np.uint8]
 
@@ -113,7 +117,8 @@ def test_images_through_the_flows(codec: Codec, streams: list[bytes], images: li
     assert sent.samples == sink.samples.size
     assert not sink.samples[:6000].any()  # 3 ms at 2 Msample/s
     passed = MemorySink()
-    block = EmulatorConfig("rayleigh", es_n0_db=20, seed=2, cfo_hz=2000, clock_ppm=10).block()
+    faults = LinkImpairments(cfo_hz=2000, clock_ppm=10)
+    block = EmulatorConfig("rayleigh", es_n0_db=20, seed=2, impairments=faults).block()
     report = emulate(MemorySource(sink.samples), passed, block, never)
     assert report.complete
     assert report.samples_in == sink.samples.size
@@ -178,6 +183,23 @@ def test_a_message_that_ends_late_was_heard(codec: Codec) -> None:
         (2, "source", 1),
         (1, "detection", 1),
     ]
+
+
+def test_messages_that_end_out_of_turn_are_not_lost(
+    codec: Codec, streams: list[bytes], images: list[Pixels]
+) -> None:
+    """The second message lacks a frame, so that the receiver waits for more of it."""
+    sink = MemorySink()
+    sent = transmit(streams, sink, TransmitConfig(mcs="bpsk-1/5"), never)
+    assert sent.frames == 6
+    samples = sink.samples
+    samples[75_100:78_000] = 0  # preamble and header of the first of its two frames
+    saved = Saved()
+    report = receive(MemorySource(samples), ReceiveConfig(), codec, saved, never)
+    numbers = [image.message_id for image in report.images]
+    assert sorted(numbers) == [0, 1, 2]  # that is in the order 0, 2, 1
+    assert report.exact
+    saved.assert_equal([images[number] for number in numbers])
 
 
 def test_bits_that_the_codec_refuses_are_no_image(codec: Codec) -> None:
@@ -265,8 +287,9 @@ def test_every_channel_has_its_noise_and_power(channel: str) -> None:
     [
         lambda: EmulatorConfig("smoke"),
         lambda: EmulatorConfig(waveform="smoke"),
-        lambda: EmulatorConfig(sample_rate=0),
-        lambda: EmulatorConfig(clock_ppm=1e6),
+        lambda: EmulatorConfig(symbol_rate=0),
+        lambda: EmulatorConfig(es_n0_db=float("nan")),
+        lambda: EmulatorConfig(impairments=LinkImpairments(clock_ppm=1e6)),
         lambda: TransmitConfig(mcs="smoke"),
         lambda: TransmitConfig(waveform="smoke"),
         lambda: TransmitConfig(gap_s=-1),
@@ -379,6 +402,35 @@ def test_the_commands_over_files(
         received = np.array(Image.open(tmp_path / f"image-0000{index + 1}.png"))
         np.testing.assert_array_equal(received, images[index])
     assert (tmp_path / "image-00000.png").read_bytes() == b"not to be overwritten"
+
+
+def test_the_channel_takes_all_that_the_link_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of_link, of_channel = (
+        set(inspect.signature(command).parameters) for command in (link, channel)
+    )
+    not_of_a_path = {"image", "mcs", "csi", "depth", "harq", "output", "model", "threads"}
+    assert of_link - not_of_a_path - of_channel == {"channel", "symbol_rate"}  # by other names
+    sent = np.array([0.5, 0.4, 1.4j, -9.0] * 500, np.complex64)
+    sent.tofile(tmp_path / "sent")
+    ends = ("channel", "--from", f"file:{tmp_path}/sent", "--to", f"file:{tmp_path}/got")
+    status, report, _ = outcome(capsys, *ends, "--snr", "200", "--adc-bits", 3)
+    assert (status, report["clipped_samples"]) == (0, 500)
+    # Full scale is 15 dB over sqrt(1/2), 3.9764; 3 bits are steps of a quarter of it.
+    received = np.fromfile(tmp_path / "got", np.complex64)
+    assert received[:4] == pytest.approx([0.9941, 0, 0.9941j, -3.9764], abs=1e-4)
+    np.ones(5000, np.complex64).tofile(tmp_path / "sent")
+    status, _, _ = outcome(
+        capsys, *ends, "--snr", "200", "--profile", "pluto", "--frequency", "1e9",
+        "--phase-noise", "-120@1e4", "--level", "-10", "--iq-imbalance", "0.1,1", "--dc", "-50",
+        "--carrier-drift", "10", "--agc", "100us,1ms", "--amplifier-backoff", "20",
+        "--delay-spread", "50ns",
+    )  # fmt: skip
+    assert status == 0
+    received = np.fromfile(tmp_path / "got", np.complex64)
+    turn = np.angle((received[1001:4000] * np.conj(received[1000:3999])).sum())
+    assert 100 < abs(turn) * 2e6 / (2 * np.pi) < 50e3  # two oscillators of 25 ppm at 1 GHz
 
 
 def test_reports_for_people_and_exit_statuses(

@@ -1,0 +1,1 @@
+"""Radio front ends as sources and sinks of samples."""
