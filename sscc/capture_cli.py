@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sscc import radio_options
 from sscc.errors import InputError
 from sscc.options import Json, Model, OutputFolder, Threads
 from sscc.output import Progress, live_line, print_error, print_json
-from sscc.radio_cli import _image_line, _opened, _print_losses, _saver
+from sscc.radio_cli import image_line, opened, print_losses, saver
+from sscc.radio_options import radio_request
 
 if TYPE_CHECKING:
     from flowgraphs.captures.capture import CaptureReport
@@ -37,7 +39,8 @@ def capture(
         typer.Option(
             "--from",
             metavar="SOURCE",
-            help="file:PATH, sigmf:PATH, zmq+pull://HOST:PORT, zmq+sub:// or zmq+req://.",
+            help="file:PATH, sigmf:PATH, zmq+pull://HOST:PORT, zmq+sub:// or zmq+req://, or a "
+            "radio, soapy:driver=NAME or loopback:.",
         ),
     ],
     output: Annotated[
@@ -48,7 +51,12 @@ def capture(
     ],
     profile: Annotated[
         str | None,
-        typer.Option(metavar="NAME|FILE", help="Hardware profile: type, full scale, limits."),
+        typer.Option(
+            "--profile",
+            "-p",
+            metavar="NAME|FILE",
+            help="Hardware profile: type, full scale, limits.",
+        ),
     ] = None,
     sample_type: Annotated[
         str | None,
@@ -79,6 +87,10 @@ def capture(
     waveform: Annotated[
         str, typer.Option(metavar="NAME", help="single-carrier, ofdm, or symbols.")
     ] = "single-carrier",
+    gain: radio_options.Gain = None,
+    bandwidth: radio_options.Bandwidth = None,
+    antenna: radio_options.Antenna = None,
+    radio_channel: radio_options.RadioChannel = 0,
     record_only: Annotated[
         bool, typer.Option("--record-only", help="No receiver beside, and so no annotations.")
     ] = False,
@@ -104,16 +116,29 @@ def capture(
     Example:
       sscc capture --from zmq+pull://127.0.0.1:5555 -o monday --type cs16 --amplitude 4
       sscc capture --from file:samples.cf32 -o monday --profile rtl-sdr-v3 --frequency 868e6
+      sscc capture --from soapy:driver=rtlsdr -o monday --profile rtl-sdr-v3 --frequency 868e6
     """
     from flowgraphs.captures.capture import capture as record
     from flowgraphs.captures.sample_type import CaptureError
     from flowgraphs.captures.writer import RecordingWriter
-    from flowgraphs.endpoints import open_source
+    from flowgraphs.endpoints import is_radio, open_source
+    from flowgraphs.path import samples_per_symbol
     from flowgraphs.supervision import stop_on_signals
 
+    request = None
+    if is_radio(source):
+        try:
+            per_symbol = samples_per_symbol(waveform)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+        rate = rate or _default_rate(profile) or 1e6 * per_symbol
+        request = radio_request(
+            source, "rx", waveform, rate / per_symbol, profile, frequency, gain, bandwidth,
+            antenna, radio_channel,
+        )  # fmt: skip
     with (
         stop_on_signals() as stop,
-        _opened(open_source, source, timeout) as samples,
+        opened(lambda uri: open_source(uri, request), source, timeout) as samples,
         live_line() as show,
     ):
         try:
@@ -160,9 +185,16 @@ def capture(
         )
     else:
         print(f"{writer.paths.meta}  {_capture_line(report)}")
-        _print_losses(samples)
+        print_losses(samples)
     if report.failure or not report.samples or not samples.status.lossless:
         raise typer.Exit(1)
+
+
+def _default_rate(profile: str | None) -> float | None:
+    """Samples a second of a profile where nothing is said of them."""
+    from hw_profiles.profile import load_profile
+
+    return None if profile is None else load_profile(profile).sample_rate.default_hz
 
 
 def _recording_config(
@@ -182,8 +214,8 @@ def _recording_config(
     profile = None if profile_name is None else load_profile(profile_name)
     if rate is None and isinstance(source, RecordingSource):
         rate = source.metadata.sample_rate
-    if rate is None and profile is not None:
-        rate = profile.sample_rate.default_hz
+    if rate is None:
+        rate = _default_rate(profile_name)
     native = native_format(sample_type, profile)
     if profile is not None and profile.rx is not None and rate is not None:
         tuned = profile.rx.frequency[0].min_hz if frequency is None else frequency
@@ -232,7 +264,7 @@ def _message_line(image: ReceivedImage) -> str:
     """A message that nobody decodes."""
     if image.exact:
         return f"message {image.message_id} whole  ({image.mcs}, {image.snr_db:.1f} dB)"
-    return _image_line(image)
+    return image_line(image)
 
 
 def _capture_json(
@@ -335,7 +367,7 @@ def replay(
 
         def observe(report: ReceiveReport, image: ReceivedImage | None) -> None:
             if image is not None:
-                show(_image_line(image), True)
+                show(image_line(image), True)
             seen = report.statistics
             show(
                 f"{seen.samples:,} of {samples:,} samples, "
@@ -345,7 +377,7 @@ def replay(
 
         try:
             report, verification = play(
-                recording, config, codec, _saver(output), stop, observe, channel, verify
+                recording, config, codec, saver(output), stop, observe, channel, verify
             )
         except CaptureError as error:
             raise InputError(str(error)) from error
@@ -357,7 +389,7 @@ def replay(
         )
     else:
         for image in report.images:
-            print(_image_line(image))
+            print(image_line(image))
         seen = report.statistics
         print(
             f"{len(report.images)} images  {seen.frames_detected} frames  {seen.samples:,} samples"

@@ -122,7 +122,7 @@ def tx(
     )  # fmt: skip
     with (
         stop_on_signals() as stop,
-        _opened(lambda uri: open_sink(uri, request), to, timeout) as sink,
+        opened(lambda uri: open_sink(uri, request), to, timeout) as sink,
         live_line() as show,
     ):
         codec = Codec.load(model, threads)
@@ -154,7 +154,7 @@ def tx(
     else:
         print(f"{report.messages} images  {report.frames} frames  {report.samples:,} samples")
         _print_late(report.samples_late)
-        _print_losses(sink)
+        print_losses(sink)
     endless = repeat == 0 and stop()
     if not ((report.complete or endless) and sink.status.lossless):
         raise typer.Exit(1)
@@ -229,7 +229,7 @@ def rx(
     )  # fmt: skip
     with (
         stop_on_signals() as stop,
-        _opened(lambda uri: open_source(uri, request), source, timeout) as samples,
+        opened(lambda uri: open_source(uri, request), source, timeout) as samples,
         live_line() as show,
     ):
         output.mkdir(parents=True, exist_ok=True)
@@ -238,7 +238,7 @@ def rx(
 
         def observe(report: ReceiveReport, image: ReceivedImage | None) -> None:
             if image is not None:
-                show(_image_line(image), True)
+                show(image_line(image), True)
             seen = report.statistics
             show(
                 f"{seen.samples:,} samples, {seen.frames_detected} frames "
@@ -247,22 +247,22 @@ def rx(
                 False,
             )
 
-        report = receive(samples, config, codec, _saver(output), stop, observe)
+        report = receive(samples, config, codec, saver(output), stop, observe)
     if json:
         print_json(report.to_json() | {"source": asdict(samples.status), "interrupted": stop()})
     else:
         for image in report.images:
-            print(_image_line(image))
+            print(image_line(image))
         seen = report.statistics
         print(
             f"{len(report.images)} images  {seen.frames_detected} frames  {seen.samples:,} samples"
         )
-        _print_losses(samples)
+        print_losses(samples)
     if not report.exact:
         raise typer.Exit(1)
 
 
-def _saver(folder: Path) -> Callable[[Picture], str]:
+def saver(folder: Path) -> Callable[[Picture], str]:
     """Writes pictures under the next free names."""
     from sscc.images import write_picture
 
@@ -278,7 +278,8 @@ def _saver(folder: Path) -> Callable[[Picture], str]:
     return save
 
 
-def _image_line(image: ReceivedImage) -> str:
+def image_line(image: ReceivedImage) -> str:
+    """What became of an image, in a line."""
     if image.mcs is None:
         return f"LOST at {image.stage_failed}: message {image.message_id}"
     level = f"message {image.message_id}, {image.mcs}, {image.snr_db:.1f} dB"
@@ -365,8 +366,8 @@ def channel(
     pacer = Pacer(sample_rate) if realtime else None
     with (
         stop_on_signals() as stop,
-        _opened(open_source, source, timeout) as incoming,
-        _opened(open_sink, to, timeout) as outgoing,
+        opened(open_source, source, timeout) as incoming,
+        opened(open_sink, to, timeout) as outgoing,
         live_line() as show,
     ):
         show(f"from {incoming.address} to {outgoing.address}", True)
@@ -391,12 +392,12 @@ def channel(
         if path.clipped_samples:
             print_error(f"{path.clipped_samples:,} samples clipped by converters")
         _print_late(report.samples_late)
-        _print_losses(incoming, outgoing)
+        print_losses(incoming, outgoing)
     if not (report.complete and outgoing.status.lossless):
         raise typer.Exit(1)
 
 
-def _opened(open_end: Callable[[str], _End], uri: str, timeout_s: float | None) -> _End:
+def opened(open_end: Callable[[str], _End], uri: str, timeout_s: float | None) -> _End:
     """A source or sink; what cannot be opened is the user's error."""
     from flowgraphs.stream import EndpointError
 
@@ -433,7 +434,7 @@ def _losses(*ends: Endpoint) -> str:
     return "".join(f"; {counts}" for counts in map(_counts, ends) if counts)
 
 
-def _print_losses(*ends: Endpoint) -> None:
+def print_losses(*ends: Endpoint) -> None:
     """The same on stderr, at the end."""
     for end in ends:
         if counts := _counts(end):

@@ -188,3 +188,22 @@ def test_signals(air: Path, tmp_path: Path, command: Any) -> None:
     assert [image["exact"] for image in report["images"]] == [True, True]
     # The last frame waited for what might overlap it.
     assert (report["verify"]["annotations"], report["verify"]["beyond"]) == (3, 1)
+
+
+def test_a_radio_is_recorded_within_its_limits(air: Path, tmp_path: Path, command: Any) -> None:
+    """A Pluto's twin hears the file; its rate, frequency and name are in the metadata."""
+    radio = ("capture", "--from", f"loopback:realtime=0,snr=inf,air=file:{air}")
+    pluto = ("-p", "pluto", "--rate", 2e6, "--gain", "10")
+    status, _, err = command(
+        *radio, *pluto, "-o", tmp_path / "pluto", "--frequency", 2.4e9, "--amplitude", 4
+    )
+    assert status == 0, err
+    meta = json.loads((tmp_path / "pluto.sigmf-meta").read_text())
+    assert meta["global"]["core:sample_rate"] == 2e6
+    assert meta["global"]["core:datatype"] == "ci16_le"
+    assert meta["captures"][0]["core:frequency"] == 2.4e9
+    assert sum("sscc:header" in one or "sscc:snr" in str(one) for one in meta["annotations"]) >= 2
+    status, _, err = command(*radio, *pluto, "-o", tmp_path / "far", "--frequency", 70e9)
+    assert status == 2
+    assert "70" in err
+    assert not (tmp_path / "far.sigmf-meta").exists()
