@@ -27,3 +27,4 @@ NoHistory = Annotated[
     ),
 ]
 InputFile = typer.Argument(exists=True, dir_okay=False, readable=True, show_default=False)
+Seed = Annotated[int, typer.Option(min=0, help="Fixes every random draw.")]
