@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from flowgraphs.frame_log import FrameLog, LoggedFrame
 from flowgraphs.link import SOURCE_STAGE, WAVEFORMS
@@ -19,6 +19,8 @@ from phy import (
     ReceiverConfig,
     ReceiverStatistics,
 )
+from phy.ofdm import Ofdm
+from phy.single_carrier import SingleCarrier
 from source_codec import Codec, CorruptStream
 from source_codec.picture import Picture
 
@@ -36,12 +38,15 @@ class ReceiveConfig:
         symbol_rate: symbols a second.
         count: complete messages after which the reception ends; None for no such end.
         full_scale: amplitude of I or Q at which the converter clips; None if it is not known.
+        carrier_offset_hz: largest carrier offset that is expected. The search reaches 0.1 cycles
+            per sample, and further if that is asked for, as far as the sample rate has room.
     """
 
     waveform: str = "single-carrier"
     symbol_rate: float = 1e6
     count: int | None = None
     full_scale: float | None = None
+    carrier_offset_hz: float = 0.0
 
     def __post_init__(self) -> None:
         if self.waveform not in WAVEFORMS:
@@ -50,13 +55,30 @@ class ReceiveConfig:
 
     def make_receiver(self) -> Receiver:
         """The receiver."""
+        waveform = WAVEFORMS[self.waveform]
+        if isinstance(waveform, SingleCarrier | Ofdm):
+            reach = min(self._cycles_per_sample, waveform.pulse.carrier_room)
+            waveform = replace(waveform, carrier_reach=max(waveform.carrier_reach, reach))
         return Receiver(
             ReceiverConfig(
-                waveform=WAVEFORMS[self.waveform],
+                waveform=waveform,
                 symbol_rate_hz=self.symbol_rate,
                 full_scale=self.full_scale,
             )
         )
+
+    @property
+    def _cycles_per_sample(self) -> float:
+        rate = self.symbol_rate * WAVEFORMS[self.waveform].samples_per_symbol
+        return self.carrier_offset_hz / rate
+
+    @property
+    def reaches(self) -> bool:
+        """Whether the search goes as far as the carrier offset that is expected."""
+        waveform = WAVEFORMS[self.waveform]
+        if isinstance(waveform, SingleCarrier | Ofdm):
+            return self._cycles_per_sample <= waveform.pulse.carrier_room
+        return not self.carrier_offset_hz
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,11 @@ class Pulse:
         if not 0.05 <= self.rolloff <= 1:
             raise ValueError(f"the rolloff must be 0.05 to 1, not {self.rolloff}")
 
+    @property
+    def carrier_room(self) -> float:
+        """Cycles per sample by which a carrier offset may move the band inside the sample rate."""
+        return 0.5 - (1 + self.rolloff) / (2 * self.samples_per_symbol)
+
     def require_reach(self, carrier_reach: float) -> None:
         """Refuse carrier offsets that move the pulse's band out of the sample rate.
 
@@ -87,11 +92,10 @@ class Pulse:
         Raises:
             ValueError: too large, or negative.
         """
-        room = 0.5 - (1 + self.rolloff) / (2 * self.samples_per_symbol)
-        if not 0 <= carrier_reach <= room:
+        if not 0 <= carrier_reach <= self.carrier_room:
             raise ValueError(
-                f"carrier offsets must be 0 to {room:.3f} cycles per sample, what the band leaves "
-                f"at {self.samples_per_symbol} samples per symbol, not {carrier_reach}"
+                f"carrier offsets must be 0 to {self.carrier_room:.3f} cycles per sample, what the "
+                f"band leaves at {self.samples_per_symbol} samples per symbol, not {carrier_reach}"
             )
 
     @property

@@ -7,7 +7,7 @@ stdout.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -18,7 +18,7 @@ from sscc.errors import InputError
 from sscc.help_panels import GroupedOptions
 from sscc.options import InputFile, Json, Model, NoHistory, OutputFolder, Threads
 from sscc.output import live_line, print_error, print_json
-from sscc.radio_options import radio_request
+from sscc.radio_options import carrier_offset_hz, radio_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -227,6 +227,13 @@ def rx(
         source, "rx", waveform, symbol_rate, profile, frequency, gain, bandwidth, antenna,
         radio_channel,
     )  # fmt: skip
+    offset_hz = carrier_offset_hz(request)
+    config = replace(config, carrier_offset_hz=offset_hz)
+    if not config.reaches:
+        print_error(
+            f"carriers may be {offset_hz / 1e3:.0f} kHz apart at this frequency, further than is "
+            "searched at this symbol rate: a higher --symbol-rate searches further"
+        )
     with (
         stop_on_signals() as stop,
         opened(lambda uri: open_source(uri, request), source, timeout) as samples,

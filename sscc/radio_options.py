@@ -74,6 +74,7 @@ Backoff = Annotated[
 ]
 
 _PURE_SOFTWARE = "simulated"  # the profile of a loopback radio unless told otherwise
+_OTHER_CLOCK_PPM = 25.0  # of the sender's clock: the widest tolerance of all profiles
 _CARRIER_HZ = 2.4e9  # stands for a frequency that nobody gave, if the profile has it
 
 
@@ -150,3 +151,16 @@ def _named(hardware: HardwareProfile, end: str, gain: dict[str, float] | None) -
             )
         gains = {names[0]: gains[""]}
     return gains
+
+
+def carrier_offset_hz(request: RadioRequest | None) -> float:
+    """How far two radios' carriers may be apart: one of the profile, one of whom nothing is known.
+
+    The profile's clock and :data:`_OTHER_CLOCK_PPM`; 0 where the profile knows no tolerance.
+    """
+    from hw_profiles.profile import load_profile
+
+    tolerance = None if request is None else load_profile(request.profile).clock.tolerance_ppm
+    if request is None or tolerance is None:
+        return 0.0
+    return 1e-6 * (tolerance + _OTHER_CLOCK_PPM) * request.settings.frequency_hz

@@ -280,3 +280,28 @@ def test_the_commands_with_a_radio_at_either_end(
 def test_malformed_uris(uri: str, message: str) -> None:
     with pytest.raises(EndpointError, match=message):
         open_sink(uri, RadioRequest("simulated", BASEBAND))
+
+
+def test_the_search_follows_the_clocks(
+    codec: Codec, photo: Photo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """0.15 cycles per sample: at 5.8 GHz two clocks may be so far apart; without a profile not."""
+    image = photo(16, 16)
+    (tmp_path / "x.ddm").write_bytes(codec.encode(image))
+    sent, air = f"file:{tmp_path}/sent.cf32", f"file:{tmp_path}/air.cf32"
+    assert run(["tx", f"{tmp_path}/x.ddm", "--to", sent]) == 0
+    assert run(["channel", "--from", sent, "--to", air, "--snr", "15", "--cfo", "300000"]) == 0
+    receive = ["rx", "--from", air, "-o", str(tmp_path)]
+    bladerf = ["-p", "bladerf-2-micro", "--frequency"]
+    assert run(receive) == 1
+    assert run([*receive, *bladerf, "2e9"]) == 1  # 52 kHz
+    assert "further than is searched" not in capsys.readouterr().err
+    pluto = ["-p", "pluto", "--frequency", "3.8e9"]  # 190 kHz: no further than always
+    assert run([*receive, *pluto]) == 1
+    # 150 kHz of 1 MHz: 26 ppm at 5.8 GHz.
+    slow = ["--symbol-rate", "500e3"]
+    assert run([*receive, *slow, *bladerf, "5.8e9"]) == 0
+    assert (
+        run([*receive, "--symbol-rate", "300e3", *bladerf, "5.8e9"]) == 0
+    )  # as far as there is room
+    assert "151 kHz apart at this frequency, further than is searched" in capsys.readouterr().err
