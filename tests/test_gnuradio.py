@@ -250,8 +250,8 @@ def test_an_image_through_the_channel_model(
     assert transmission.sink.status.lossless
     # Neither a flat nor a quiet channel: the noise and the offset are those that were asked for.
     assert report.images[0].snr_db == pytest.approx(15, abs=1)
-    assert report.log.entries[0].cfo_hz == pytest.approx(3000, abs=60)
-    assert report.log.entries[0].clock_ppm == pytest.approx(10, abs=3)
+    assert report.log.entries[0].report.cfo_hz == pytest.approx(3000, abs=60)
+    assert report.log.entries[0].report.clock_ppm == pytest.approx(10, abs=3)
     if tags:
         assert source.read(0) is None
         # The channel holds samples back, but not the mark nor what was sent before it.
