@@ -49,7 +49,7 @@ STAGES: dict[str, tuple[tuple[str, str], ...]] = {
     # stage: functions (module, name) whose time, with all that they call, is the stage's
     "detection": ((_WAVEFORM, "scan"), ("acquisition", "scan")),
     "header: channel": ((_WAVEFORM, "header"),),
-    "header: decoding": (("receiver", "_decode_header"),),
+    "header: decoding": (("frame", "decode_header"),),
     "payload: channel": ((_WAVEFORM, "payload"),),
     "demapping": (("modulation", "demap"),),
     "decoding": (("message", "add_frame"), ("message", "flush")),
