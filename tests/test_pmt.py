@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,8 +26,8 @@ from flowgraphs.zeromq.pmt import (
 from flowgraphs.zeromq.tags import StreamTag, TagHeader, read_header, write_header
 
 VECTORS = json.loads((Path(__file__).parent / "gnuradio" / "vectors.json").read_text())
-MUTATIONS = int(os.environ.get("SSCC_FUZZ", "600"))
-"""Mutated inputs per fuzzing test; SSCC_FUZZ=10000 is the full run."""
+MUTATIONS = 10_000
+"""Mutated inputs per fuzzing test."""
 
 VALUES: dict[str, Any] = {
     "true": True,
