@@ -106,17 +106,6 @@ class Modulation:
             labels = (labels << 1) | groups[..., position]
         return self.points.astype(np.complex64)[labels]
 
-    def decide(self, symbols: npt.NDArray[np.complexfloating]) -> npt.NDArray[np.complex64]:
-        """The nearest point to each equalized symbol, [...] complex64."""
-        if self.bits_per_symbol == 1:
-            diagonal = self.points[0].astype(np.complex64)
-            return np.where((symbols * np.conj(diagonal)).real < 0, -diagonal, diagonal)
-        equalized = np.ascontiguousarray(symbols, dtype=np.complex64)
-        # The amplitudes of a dimension are odd multiples of the smallest one.
-        unit = float(np.min(np.abs(self.amplitudes)))
-        decided = _nearest(equalized.reshape(-1).view(np.float32), unit, self.amplitudes.size - 1)
-        return decided.view(np.complex64).reshape(equalized.shape)
-
     def demap(
         self,
         symbols: npt.ArrayLike,
@@ -197,19 +186,6 @@ MODULATIONS: Mapping[str, Modulation] = MappingProxyType(
     }
 )
 """The constellations by name."""
-
-
-@numba.njit(cache=True, nogil=True)
-def _nearest(
-    parts: npt.NDArray[np.float32], unit: float, highest: int
-) -> npt.NDArray[np.float32]:  # pragma: no cover - compiled
-    """The odd multiple of `unit` that is nearest to each value, at most `highest` times it."""
-    decided = np.empty_like(parts)
-    inverse = np.float32(0.5 / unit)
-    for n in range(parts.size):
-        odd = 2 * np.floor(parts[n] * inverse) + 1
-        decided[n] = np.float32(unit) * min(max(odd, np.float32(-highest)), np.float32(highest))
-    return decided
 
 
 @numba.njit(cache=True, nogil=True)
