@@ -51,6 +51,8 @@ class ReceiveConfig:
     def __post_init__(self) -> None:
         if self.waveform not in WAVEFORMS:
             raise ValueError(f"unknown waveform {self.waveform!r}; one of {', '.join(WAVEFORMS)}")
+        if not self.symbol_rate > 0:
+            raise ValueError(f"the symbol rate must be positive, not {self.symbol_rate:g}")
         self.make_receiver()
 
     def make_receiver(self) -> Receiver:

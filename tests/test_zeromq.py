@@ -347,7 +347,7 @@ def test_what_had_arrived_is_read_after_a_stop() -> None:
     ("uri", "reason"),
     [
         ("zmq+pull://127.0.0.1:1", "not a sink"),
-        ("sigmf:x", "not a sink"),
+        ("smoke:x", "not a sink"),
         ("file:", "give file:PATH"),
         ("zmq+push://127.0.0.1", "give zmq"),
         ("zmq+push://", "give zmq"),
