@@ -214,8 +214,8 @@ def _recording_config(
     profile = None if profile_name is None else load_profile(profile_name)
     if rate is None and isinstance(source, RecordingSource):
         rate = source.metadata.sample_rate
-    if rate is None:
-        rate = _default_rate(profile_name)
+    if rate is None and profile is not None:
+        rate = profile.sample_rate.default_hz
     native = native_format(sample_type, profile)
     if profile is not None and profile.rx is not None and rate is not None:
         tuned = profile.rx.frequency[0].min_hz if frequency is None else frequency
