@@ -12,8 +12,8 @@ weight of the trained W against what the image says. A block is coded with what 
 the block before the last, so that two blocks can be worked on at the same time.
 
 Exactness: whatever sums over pixels or inputs is an integer. The inputs are the network's own 8-bit
-activations; weights and gradients are rounded to 16 bits, with a power of two for each output, and
-go into the matrix products as two halves of 8 bits. What is left is float32 and float64 arithmetic
+activations; weights and gradients are rounded to 15 bits, with a power of two for each output.
+What is left is float32 and float64 arithmetic
 with +, -, x, / in a fixed order, rounded as IEEE 754 prescribes: the gradient of each pixel and the
 step. There is no library function (the exponential is a polynomial) and none of the kernels is
 compiled with relaxed floating point.
@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from source_codec.features import FINE_RADIUS, LANES, ONE
 from source_codec.integer_network import ZERO_POINT, IntegerLayer
+from source_codec.integer_products import COLUMNS, VECTOR, multiply, packed, padded_to
 from source_codec.logistic_mixture import Mixture
 from source_codec.network_shape import FLOOR_BITS, N_MIXTURES
 
@@ -42,17 +43,16 @@ MEMORY = 0.99
 FACTOR_BLOCKS = 4
 """The inputs' second moments change slowly: their matrix is factorised after each of a head's first
 blocks, and then after one of this many."""
-_CODE_BITS = 14  # magnitude of what is carried in two halves of 8 bits
+_CODE_BITS = 14  # magnitude of rounded weights and gradients
 _MOST_SHIFT = 24
 _LARGEST_WEIGHT = float(1 << 18)
 _LIMIT = 1 << 20  # parameters are confined to what the integer network can give
-_WIDTH_STEP = 64  # inputs are padded to a multiple of this, the depth of a matrix unit's tiles
-_ROW_STEP = 512  # pixels to a multiple of this: the library prepares its kernels for few shapes
-_EXACT_ROWS = 1 << 10  # as many products of 14 bits sum up exactly in float32
+_ROWS = 64  # pixels handled together, so that they stay in the cache
+_EXACT_ROWS = 1 << 9  # sums over so many products of codes and inputs stay below 2^31
 
 
 def _near_places() -> NDArray[np.intp]:
-    """Indices, among the network's inputs, of the twelve nearest pixels' channels."""
+    """The twelve nearest places."""
     places = [
         (dy, dx)
         for dy in range(-FINE_RADIUS, FINE_RADIUS + 1)
@@ -60,44 +60,35 @@ def _near_places() -> NDArray[np.intp]:
         if dy or dx
     ]
     near = [p for p, (dy, dx) in enumerate(places) if dy * dy + dx * dx <= 4]
-    return np.array([LANES * p + c for p in near for c in range(3)], dtype=np.intp)
+    return np.array(near, dtype=np.intp)
 
 
-NEAR = _near_places()
+NEAR_GRAY = _near_places()
+"""Indices, among the network's inputs of gray images, of the nearest pixels."""
+NEAR = (LANES * NEAR_GRAY[:, None] + np.arange(3)).ravel()
+"""The same of other images, and all three channels."""
 
 
-def product(left: NDArray[np.int8], right: NDArray[np.int8], backend: str) -> NDArray[np.int32]:
-    """``left @ right``, exactly: int8 (a, k) and (k, b) to int32 (a, b), for k up to 2^17."""
-    if backend == "int8":
-        from source_codec import int8_products  # loads torch, which takes its time
-
-        return int8_products.product(left, right)
-    total = np.zeros((left.shape[0], right.shape[1]), dtype=np.int32)
-    for start in range(0, left.shape[1], _EXACT_ROWS):
-        part = slice(start, start + _EXACT_ROWS)
-        total += (left[:, part].astype(np.float32) @ right[part].astype(np.float32)).astype(
-            np.int32
-        )
-    return total
-
-
-def _padded(count: int, step: int) -> int:
-    return -(-count // step) * step
-
-
-def _layer_inputs(hidden: NDArray[np.int8], near: NDArray[np.int8]) -> NDArray[np.int8]:
+@njit(cache=True, nogil=True)
+def _layer_inputs(
+    hidden: NDArray[np.int16], near: NDArray[np.int16], inputs: NDArray[np.int16]
+) -> None:
     """The linear map's inputs (n, w), in 1/32: the nearest pixels, a one, hidden activations.
 
-    Padded with zeros to whole steps of rows and columns. The activations stay as stored, 128 less
-    than they are: see :func:`_restored`.
+    Padded with zeros to an even number of rows and a multiple of 16 columns. The activations stay
+    as stored, 128 less than they are: see :func:`_restored`.
     """
-    count, first = len(hidden), near.shape[1] + 1
+    first = near.shape[1] + 1
     depth = first + hidden.shape[1]
-    inputs = np.zeros((_padded(count, _ROW_STEP), _padded(depth, _WIDTH_STEP)), dtype=np.int8)
-    inputs[:count, : first - 1] = near
-    inputs[:count, first - 1] = ONE
-    inputs[:count, first:depth] = hidden
-    return inputs
+    for n in range(hidden.shape[0]):
+        to = inputs[n]
+        for i in range(near.shape[1]):
+            to[i] = near[n, i]
+        to[first - 1] = ONE
+        for i in range(hidden.shape[1]):
+            to[first + i] = hidden[n, i]
+        to[depth:] = 0
+    inputs[hidden.shape[0] :] = 0
 
 
 def _restored(sums: NDArray[np.int64], near: int, hidden: int) -> None:
@@ -114,23 +105,17 @@ def _power_for(peak: NDArray[np.float64]) -> NDArray[np.int32]:
     return np.minimum(_CODE_BITS - exponent, 100).astype(np.int32)
 
 
-def _halves(codes: NDArray[np.int32]) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
-    """Numbers of 16 bits as ``256 high + low``."""
-    high = (codes + 128) >> 8
-    return high.astype(np.int8), (codes - (high << 8)).astype(np.int8)
-
-
 @dataclass(frozen=True)
 class _Linear:
     """A linear map in integers, from inputs as stored to parameters.
 
     Attributes:
-        codes: int8 (d, 2 o), high and low halves of the weights times ``2^shift``.
+        codes: the weights (d, o) times ``2^shift``, as :func:`integer_products.packed` has them.
         bias: int64 (o,), times ``2^shift``, with what the stored activations lack and half a unit.
         shift: int64 (o,).
     """
 
-    codes: NDArray[np.int8]
+    codes: NDArray[np.int16]
     bias: NDArray[np.int64]
     shift: NDArray[np.int64]
 
@@ -146,29 +131,33 @@ class _Linear:
         lacking = ZERO_POINT * codes[near + 1 : near + 1 + hidden].astype(np.int64).sum(axis=0)
         bias = np.floor(weight[near] * power + 0.5).astype(np.int64)
         bias += lacking + ((1 << shift) >> 1)
-        return cls(np.concatenate(_halves(codes), axis=1), bias, shift)
+        return cls(packed(codes), bias, shift)
 
-    def parameters(self, inputs: NDArray[np.int8], count: int, backend: str) -> NDArray[np.int32]:
+    def parameters(self, inputs: NDArray[np.int16], count: int) -> NDArray[np.int32]:
         """Parameters (N, o) of the first N rows of inputs."""
         out = np.empty((count, len(self.bias)), dtype=np.int32)
-        _shifted(product(inputs, self.codes, backend), self.bias, self.shift, out)
+        _parameters(inputs, self.codes, self.bias, self.shift, out)
         return out
 
 
 @njit(cache=True, nogil=True)
-def _shifted(
-    products: NDArray[np.int32],
+def _parameters(
+    inputs: NDArray[np.int16],
+    codes: NDArray[np.int16],
     bias: NDArray[np.int64],
     shift: NDArray[np.int64],
     out: NDArray[np.int32],
 ) -> None:
-    """Parameters from the products of both halves of the weights (N, 2 o)."""
-    outputs = out.shape[1]
+    """What a linear map gives (N, o) for the first N rows of inputs."""
     limit = np.int64(_LIMIT)
-    for n in range(out.shape[0]):
-        for o in range(outputs):
-            total = (np.int64(products[n, o]) << 8) + products[n, outputs + o] + bias[o]
-            out[n, o] = min(max(total >> shift[o], -limit), limit)
+    products = np.empty((_ROWS, VECTOR * codes.shape[0]), dtype=np.int32)
+    for start in range(0, out.shape[0], _ROWS):
+        count = min(_ROWS, out.shape[0] - start)
+        multiply(inputs[start : start + count], codes, products[:count])
+        for n in range(count):
+            to = out[start + n]
+            for o in range(out.shape[1]):
+                to[o] = min(max((products[n, o] + bias[o]) >> shift[o], -limit), limit)
 
 
 _LARGEST_Z = np.float32(43)
@@ -301,25 +290,70 @@ def _gradient(
 def _gradient_codes(
     gradient: NDArray[np.float32],
     power: NDArray[np.float32],
-    codes: NDArray[np.int8],
+    codes: NDArray[np.int16],
     squares: NDArray[np.int64],
 ) -> None:
-    """Gradients (o, N) times powers of two, rounded, as halves (2 o, n), and sums of squares (o,).
+    """Gradients (o, N) times powers of two, rounded, (o, n), and sums of their squares (o,).
 
     Columns from N on are zeros.
     """
     outputs, count = gradient.shape
     for o in range(outputs):
-        row, high, low = gradient[o], codes[o], codes[outputs + o]
+        row, line = gradient[o], codes[o]
         total = np.int64(0)
         for n in range(count):
             code = np.int32(np.floor(row[n] * power[o] + np.float32(0.5)))
-            half = np.int32(np.int32(code + np.int32(128)) >> np.int32(8))
-            high[n] = half
-            low[n] = np.int32(code - np.int32(half << np.int32(8)))
+            line[n] = code
             total += np.int64(code) * np.int64(code)
         squares[o] = total
     codes[:, count:] = 0
+
+
+@njit(cache=True, nogil=True)
+def _turn(inputs: NDArray[np.int16], lines: NDArray[np.int16], columns: NDArray[np.int16]) -> None:
+    """Inputs (n, w) as rows of their own (w, n), and as :func:`integer_products.packed`."""
+    for start in range(0, inputs.shape[0], _ROWS):
+        rows = inputs[start : start + _ROWS]
+        for column in range(inputs.shape[1]):
+            line = lines[column, start : start + _ROWS]
+            for n in range(rows.shape[0]):
+                line[n] = rows[n, column]
+        for pair in range(rows.shape[0] // 2):
+            for vector in range(columns.shape[0]):
+                to = columns[vector, start // 2 + pair]
+                for lane in range(VECTOR):
+                    to[lane, 0] = rows[2 * pair, VECTOR * vector + lane]
+                    to[lane, 1] = rows[2 * pair + 1, VECTOR * vector + lane]
+
+
+@njit(cache=True, nogil=True)
+def _add_moments(
+    lines: NDArray[np.int16], columns: NDArray[np.int16], total: NDArray[np.int64]
+) -> None:
+    """Adds the sums over pixels of all products of two inputs: ``total += lines @ lines.T``."""
+    width = lines.shape[0]
+    sums = np.empty((COLUMNS, width), dtype=np.int32)
+    for first in range(0, width, COLUMNS):
+        stop = first + COLUMNS
+        multiply(lines[first:stop], columns[: stop // VECTOR], sums[:, :stop])
+        for i in range(COLUMNS):
+            for j in range(first + i):
+                total[first + i, j] += sums[i, j]
+                total[j, first + i] += sums[i, j]
+            total[first + i, first + i] += sums[i, first + i]
+
+
+@njit(cache=True, nogil=True)
+def _sum_gradients(
+    codes: NDArray[np.int16], columns: NDArray[np.int16], total: NDArray[np.int64]
+) -> None:
+    """Gradients by weights (o, w): sums over pixels of gradients (o, n) times inputs."""
+    total[:] = 0
+    sums = np.empty(total.shape, dtype=np.int32)
+    for first in range(0, codes.shape[1], _EXACT_ROWS):
+        stop = first + _EXACT_ROWS
+        multiply(codes[:, first:stop], columns[:, first // 2 : stop // 2], sums)
+        total += sums
 
 
 @njit(cache=True, nogil=True)
@@ -391,7 +425,7 @@ class _Head:
 
     def __post_init__(self) -> None:
         depth, outputs = self.weight.shape
-        width = _padded(depth, _WIDTH_STEP)
+        width = padded_to(depth, COLUMNS)
         self.versions = [(-DELAY, self._rounded())]
         self.moments = np.zeros((depth, depth))
         self.recent = np.zeros((width, width), dtype=np.int64)
@@ -412,20 +446,22 @@ class _Head:
 
     def _rounded(self) -> _Linear:
         depth, outputs = self.weight.shape
-        padding = np.zeros((_padded(depth, _WIDTH_STEP) - depth, outputs))
+        padding = np.zeros((padded_to(depth, COLUMNS) - depth, outputs))
         return _Linear.rounded(np.concatenate([self.weight, padding]), self.near, self.hidden)
 
     def map_for(self, block: int) -> _Linear:
         """The map as of ``DELAY`` blocks before the given one."""
         return next(m for number, m in reversed(self.versions) if number <= block - DELAY)
 
-    def learn(
-        self, block: int, inputs: NDArray[np.int8], gradient: NDArray[np.float32], backend: str
-    ) -> None:
+    def learn(self, block: int, inputs: NDArray[np.int16], gradient: NDArray[np.float32]) -> None:
         """One step of descent with a block's pixels: padded inputs (n, w), gradient (o, N)."""
         depth, outputs = self.weight.shape
+        rows, width = inputs.shape
         count = gradient.shape[1]
-        self.recent += product(inputs.T, inputs, backend)
+        lines = np.empty(inputs.shape[::-1], dtype=np.int16)
+        columns = np.empty((width // VECTOR, rows // 2, VECTOR, 2), dtype=np.int16)
+        _turn(inputs, lines, columns)
+        _add_moments(lines, columns, self.recent)
         self.recent_pixels += count
         self.kept *= MEMORY
         if self.blocks < FACTOR_BLOCKS or self.blocks % FACTOR_BLOCKS == 0:
@@ -435,11 +471,12 @@ class _Head:
         # Whatever a hostile image does, weights stay numbers, and their sums far below overflow.
         if np.isfinite(peak).all():
             exponent = _power_for(peak)
-            codes = np.empty((2 * outputs, len(inputs)), dtype=np.int8)
+            codes = np.empty((outputs, rows), dtype=np.int16)
             squares = np.empty(outputs, dtype=np.int64)
             _gradient_codes(gradient, np.ldexp(np.float32(1), exponent), codes, squares)
-            halves = product(codes, inputs, backend).astype(np.int64)
-            by_weight = np.ascontiguousarray((256 * halves[:outputs] + halves[outputs:]).T)
+            sums = np.empty((outputs, width), dtype=np.int64)
+            _sum_gradients(codes, columns, sums)
+            by_weight = np.ascontiguousarray(sums.T)
             _restored(by_weight, self.near, self.hidden)
             power = np.ldexp(1.0, -exponent)
             self.squares = MEMORY * self.squares + squares * power * power
@@ -476,7 +513,7 @@ class Observation:
     """What one channel of a block teaches: a head, its inputs (n, w), the gradient (o, N)."""
 
     head: _Head
-    inputs: NDArray[np.int8]
+    inputs: NDArray[np.int16]
     gradient: NDArray[np.float32]
 
 
@@ -488,13 +525,9 @@ class Adaptation:
     may be in flight on several threads, each started in its turn: a call waits for the earlier
     blocks that it depends on.
 
-    Args:
-        backend: how integer products are computed, ``int8`` or ``float32``; no effect on the
-            result.
     """
 
-    def __init__(self, backend: str) -> None:
-        self._backend = backend
+    def __init__(self) -> None:
         self._heads: dict[tuple[int, int], _Head] = {}
         self._learned = 0
         self._given_up = False
@@ -511,20 +544,20 @@ class Adaptation:
         block: int,
         key: tuple[int, int],
         layer: IntegerLayer,
-        hidden: NDArray[np.int8],
-        near: NDArray[np.int8],
-    ) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
+        hidden: NDArray[np.int16],
+        near: NDArray[np.int16],
+    ) -> tuple[NDArray[np.int32], NDArray[np.int16]]:
         """Mixture parameters of one channel of a block.
 
         Args:
             block: number of the block.
             key: expert and channel.
             layer: the head's output layer in the model.
-            hidden: int8 (N, head width), from ``IntegerNetwork.hidden``.
-            near: int8 (N, 36), the inputs :data:`NEAR`.
+            hidden: int16 (N, head width), from ``IntegerNetwork.hidden``.
+            near: int16 (N, 36), the inputs :data:`NEAR`; (N, 12) of gray images.
 
         Returns:
-            int32 (N, 15 + c), as of ``IntegerNetwork.head``, and int8 (n, w), the layer's padded
+            int32 (N, 15 + c), as of ``IntegerNetwork.head``, and int16 (n, w), the layer's padded
             inputs, for :meth:`observe`.
         """
         with self._turn:
@@ -533,13 +566,15 @@ class Adaptation:
                 self._heads[key] = _Head.trained(layer, near.shape[1])
             head = self._heads[key]
             linear = head.map_for(block)
-        inputs = _layer_inputs(hidden, near)
-        return linear.parameters(inputs, len(hidden), self._backend), inputs
+        count, depth = len(hidden), near.shape[1] + 1 + hidden.shape[1]
+        inputs = np.empty((padded_to(count, 2), padded_to(depth, COLUMNS)), dtype=np.int16)
+        _layer_inputs(hidden, near, inputs)
+        return linear.parameters(inputs, count), inputs
 
     def observe(
         self,
         key: tuple[int, int],
-        inputs: NDArray[np.int8],
+        inputs: NDArray[np.int16],
         m: Mixture,
         values: NDArray[np.int32],
         residual: NDArray[np.int32],
@@ -561,7 +596,7 @@ class Adaptation:
             self._wait(block)
         for observation in observations:
             head, inputs, gradient = observation.head, observation.inputs, observation.gradient
-            head.learn(block, inputs, gradient, self._backend)
+            head.learn(block, inputs, gradient)
         with self._turn:
             self._learned += 1
             self._turn.notify_all()

@@ -41,12 +41,11 @@ def fit_temperatures(
     """
     bits = np.zeros((2, N_DENSITIES, 3, len(CANDIDATES)))
     process = Process()
-    multiplying = model.in_int8
     for done, image in enumerate(images):
-        context = Context(multiplying, np.zeros_like(image)[None], gray=False)
+        context = Context(model, np.zeros_like(image)[None], gray=False)
         for step in steps_of(process, *image.shape[:2]):
             context.begin_step()
-            network = multiplying.expert(step.density, context.small)
+            network = model.expert(step.density, context.small)
             for number, units in enumerate(blocks_of(step, 1)):
                 if number and rng.random() > share:
                     continue

@@ -38,9 +38,6 @@ _BATCH_PIXELS = 1 << 20
 """Images of one size are coded together up to this many pixels."""
 _GRAPHICS_FRONT = 2
 """Bytes more in the header where the whole image is graphics."""
-INT8_PIXELS = 1 << 18
-"""So many pixels on each thread take as much longer with float32 products than with int8 ones as
-torch takes to load."""
 
 
 def check_image(image: Samples) -> None:
@@ -142,9 +139,6 @@ class Codec:
     Args:
         model: the model.
         threads: number of threads, by default one for each core; for speed only.
-        int8_from: from the call on that brings the pixels coded in all to this number, matrix
-            products are computed in int8 where this machine does so exactly, for which torch is
-            loaded; by default :data:`INT8_PIXELS` for each thread; for speed only.
 
     Examples:
         >>> codec = Codec.load()
@@ -153,33 +147,18 @@ class Codec:
         True
     """
 
-    def __init__(
-        self, model: Model, threads: int | None = None, int8_from: int | None = None
-    ) -> None:
+    def __init__(self, model: Model, threads: int | None = None) -> None:
         self.model = model
         self._workers = Workers(threads)
-        default = INT8_PIXELS * self._workers.threads
-        self._int8_from = default if int8_from is None else int8_from
-        self._coded = 0
 
     @classmethod
-    def load(
-        cls,
-        model: str | Path = "default",
-        threads: int | None = None,
-        int8_from: int | None = None,
-    ) -> Codec:
-        """Loads a model by name or path; the other arguments are for speed only.
+    def load(cls, model: str | Path = "default", threads: int | None = None) -> Codec:
+        """Loads a model by name or path; the number of threads is for speed only.
 
         Raises:
             ModelError: no such model, a damaged one, or its self-test fails on this machine.
         """
-        return cls(Model.load(model), threads, int8_from)
-
-    def _model_for(self, pixels: int) -> Model:
-        """The model for so many pixels more, multiplying in the way that saves time."""
-        self._coded += pixels
-        return self.model if self._coded < self._int8_from else self.model.in_int8
+        return cls(Model.load(model), threads)
 
     def encode(
         self,
@@ -239,7 +218,6 @@ class Codec:
     ) -> list[bytes]:
         """Payloads of plain images."""
         pixels = sum(image.shape[0] * image.shape[1] for image in images)
-        model = self._model_for(pixels)
         share = _Share(progress, pixels)
         payloads = [b""] * len(images)
         for group in _groups([(PartShape.of(image), process) for image in images]):
@@ -247,7 +225,7 @@ class Codec:
             report = share.of(group.pixels)
             coders: list[RangeEncoder] = []
             gray = group.shape.channels == 1
-            steps = encode_steps(model, planes, gray, process, self._workers)
+            steps = encode_steps(self.model, planes, gray, process, self._workers)
             for fraction, coders in steps:  # noqa: B007 (the last coders are used)
                 if report:
                     report(fraction)
@@ -294,7 +272,6 @@ class Codec:
             leaves += header.layout.leaves()
             processes += [header.process] * len(header.layout.leaves())
         diffused = [i for i, leaf in enumerate(leaves) if leaf.kind == PLAIN]
-        model = self._model_for(sum(_pixels(leaves[i].shape) for i in diffused))
         share = _Share(progress, sum(_pixels(leaf.shape) for leaf in leaves))
         plain: list[Image] = [np.empty(0, dtype=np.uint8)] * len(payloads)
         for index, leaf in enumerate(leaves):
@@ -307,7 +284,7 @@ class Codec:
             report = share.of(group.pixels)
             places = [diffused[i] for i in group.indices]
             members = [payloads[i] for i in places]
-            for context in self._steps(model, members, group):  # an image has at least one step
+            for context in self._steps(members, group):  # an image has at least one step
                 if report:
                     report(float(context.known.mean()))
             for index, planes in zip(places, context.images, strict=True):
@@ -352,10 +329,9 @@ class Codec:
         if leaf.kind == GRAPHICS:
             yield _decoded_graphics(payload, shape), np.ones((shape.height, shape.width), bool)
             return
-        model = self._model_for(_pixels(shape))
         group = _Group([0], shape, process)
         densities = [step.density for step in steps_of(process, shape.height, shape.width)]
-        steps = zip_longest(self._steps(model, [payload], group), densities[1:])
+        steps = zip_longest(self._steps([payload], group), densities[1:])
         for context, density in steps:  # that of the next step; none after the last
             planes = context.images
             if density is not None:
@@ -376,8 +352,7 @@ class Codec:
                 bits.append(8 * length)
                 continue
             planes = coding_planes(part)[None]
-            model = self._model_for(part.shape[0] * part.shape[1])
-            steps = encode_steps(model, planes, part.ndim == 2, header.process, self._workers)
+            steps = encode_steps(self.model, planes, part.ndim == 2, header.process, self._workers)
             totals = [coders[0].bits for _, coders in steps]
             bits += [int(count) for count in np.diff([0, *totals])]
         return bits
@@ -391,10 +366,10 @@ class Codec:
             )
         return header
 
-    def _steps(self, model: Model, payloads: list[bytes], group: _Group) -> Iterator[Context]:
+    def _steps(self, payloads: list[bytes], group: _Group) -> Iterator[Context]:
         shape = group.shape
         return decode_images(
-            model,
+            self.model,
             payloads,
             shape.height,
             shape.width,

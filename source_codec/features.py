@@ -42,6 +42,8 @@ N_FLAGS = 2
 N_CONTEXT = N_EXPONENTS + N_DENSITIES + N_FLAGS
 N_INPUTS = 672
 """Inputs of the network: 4 x 163 places, 17 context inputs, 3 unused ones (a multiple of 32)."""
+GRAY_INPUTS = 346
+"""Inputs that differ where the three channels are equal: see :func:`gray_weights`."""
 ONE = 32
 """The integer that stands for 1.0 on the network's inputs: known box, context flag set."""
 FLAG = 127
@@ -56,6 +58,21 @@ _REACH = max(scale * radius for scale, radius in zip(BOX_SCALES, BOX_RADII, stri
 _OVERHANG = _REACH + (max(BOX_SCALES) - 1) // 2
 _PLACES = N_PLACES + 1  # one place is always empty: a multiple of four suits vectors
 _TILE = 16  # pixels gathered together: what was just written is slow to read
+
+
+def gray_weights(weight: NDArray[np.int8] | NDArray[np.int16]) -> NDArray[np.int16]:
+    """Weights (out, 672) of the network's inputs, as int16 (out, 346) of a gray image's inputs.
+
+    These are the 163 places' relative means and a zero, their presences and a zero, the context,
+    and a zero.
+    """
+    by_place = weight[:, : LANES * N_PLACES].reshape(-1, N_PLACES, LANES).astype(np.int16)
+    gray = np.zeros((len(weight), GRAY_INPUTS), dtype=np.int16)
+    gray[:, :N_PLACES] = by_place[..., :3].sum(axis=-1)
+    gray[:, _PLACES : _PLACES + N_PLACES] = by_place[..., 3]
+    context = weight[:, LANES * N_PLACES :][:, :N_CONTEXT]
+    gray[:, 2 * _PLACES : 2 * _PLACES + N_CONTEXT] = context
+    return gray
 
 
 def _place_weights() -> NDArray[np.int32]:
@@ -190,13 +207,23 @@ def _box_means(
             means[i] = np.int16(np.float32(flat[i]) / np.float32(divisors[i]) + np.float32(0.5))
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _exponent(activity: int) -> int:
+    """The exponent for a mean deviation in Q4: octaves around the target 24, which times sqrt(2)
+    is about 34."""
+    e = 0
+    while e < N_EXPONENTS - 1 and activity > (np.int64(34) << e):
+        e += 1
+    return e
+
+
 @njit(cache=True, nogil=True)
 def _normalise(
     places: NDArray[np.int64],
     planes: NDArray[np.int32],
     offsets: NDArray[np.int64],
     known: NDArray[np.int64],
-    inputs: NDArray[np.int8],
+    inputs: NDArray[np.int16],
     base: NDArray[np.int32],
     exponent: NDArray[np.int32],
 ) -> None:
@@ -247,10 +274,7 @@ def _normalise(
             d1 = np.int32(d1 + np.int32(w * abs(np.int32(v1[p] - b1))))
             d2 = np.int32(d2 + np.int32(w * abs(np.int32(v2[p] - b2))))
         activity = (np.int64(d0) + np.int64(d1) + np.int64(d2)) // (3 * weight_sum)
-        e = 0
-        # Octaves around the target: 24 * sqrt(2) is about 34.
-        while e < N_EXPONENTS - 1 and activity > (np.int64(34) << e):
-            e += 1
+        e = _exponent(activity)
         exponent[n] = e
 
         rounding = (1 << e) >> 1
@@ -269,6 +293,49 @@ def _normalise(
 
 
 @njit(cache=True, nogil=True)
+def _normalise_gray(
+    places: NDArray[np.int64],
+    planes: NDArray[np.int32],
+    inputs: NDArray[np.int16],
+    base: NDArray[np.int32],
+    exponent: NDArray[np.int32],
+) -> None:
+    """:func:`_normalise` where the channels are equal, to the inputs of :func:`gray_weights`."""
+    value, present = planes[0], planes[1]
+    for n in range(places.shape[0]):
+        place, out = places[n], inputs[n]
+        for p in range(_PLACES):
+            value[p] = place[p] << 48 >> 48
+            present[p] = place[p] >> 48
+        total = weights = np.int32(0)
+        for p in range(_PLACES):
+            w = _WEIGHTS[p]
+            total = np.int32(total + np.int32(w * value[p]))
+            weights = np.int32(weights + np.int32(w * present[p]))
+        weight_sum = np.int64(weights)
+        if weight_sum == 0:
+            base[n] = 128 << 4
+            exponent[n] = 5
+            out[: 2 * _PLACES] = 0
+            continue
+        mean = np.int32((total + (weight_sum >> 1)) // weight_sum)
+        base[n] = mean - 1
+        deviation = np.int32(0)
+        for p in range(_PLACES):
+            w = np.int32(_WEIGHTS[p] * present[p])
+            deviation = np.int32(deviation + np.int32(w * abs(np.int32(value[p] - mean))))
+        e = _exponent(np.int64(deviation) // weight_sum)
+        exponent[n] = e
+        offset, shift = np.int32(((1 << e) >> 1) - mean), np.int32(e)
+        limit = np.int32(127)
+        for p in range(_PLACES):
+            units = np.int32(value[p] + offset) >> shift
+            out[p] = min(max(np.int32(units), -limit), limit) * present[p]
+        for p in range(_PLACES):
+            out[_PLACES + p] = np.int32(ONE) * present[p]
+
+
+@njit(cache=True, nogil=True)
 def _extract(
     masked: NDArray[np.int64],
     integral: NDArray[np.int32],
@@ -277,7 +344,7 @@ def _extract(
     density: int,
     small: bool,
     gray: bool,
-    inputs: NDArray[np.int8],
+    inputs: NDArray[np.int16],
     base: NDArray[np.int32],
     exponent: NDArray[np.int32],
     sums: NDArray[np.int32],
@@ -289,6 +356,8 @@ def _extract(
     places = np.zeros((_TILE, _PLACES), dtype=np.int64)
     planes = np.empty((LANES, _PLACES), dtype=np.int32)
     offsets, known = np.empty(_PLACES + 1, dtype=np.int64), np.empty(_PLACES, dtype=np.int64)
+    narrow = inputs.shape[1] == GRAY_INPUTS
+    context = 2 * _PLACES if narrow else LANES * N_PLACES
     done = 0
     while done < ys.shape[0]:
         top = ys[done]
@@ -321,16 +390,11 @@ def _extract(
                             window[place] = row[x + bx * scale]
                             place += 1
             pixels = slice(first, end)
-            _normalise(
-                places[: end - first],
-                planes,
-                offsets,
-                known,
-                inputs[pixels],
-                base[pixels],
-                exponent[pixels],
-            )
-            context = LANES * N_PLACES
+            gathered, out = places[: end - first], inputs[pixels]
+            if narrow:
+                _normalise_gray(gathered, planes, out, base[pixels], exponent[pixels])
+            else:
+                _normalise(gathered, planes, offsets, known, out, base[pixels], exponent[pixels])
             for n in range(first, end):
                 inputs[n, context:] = 0
                 inputs[n, context + exponent[n]] = FLAG
@@ -353,7 +417,7 @@ def extract(
     density: int,
     small: bool,
     gray: bool,
-    inputs: NDArray[np.int8],
+    inputs: NDArray[np.int16],
     base: NDArray[np.int32],
     exponent: NDArray[np.int32],
 ) -> None:
@@ -366,8 +430,9 @@ def extract(
         ys, xs: int32 ``(N,)``, the pixels to be coded; fastest in raster order.
         density: density class of the step, from :func:`density_class`.
         small, gray: image-level flags.
-        inputs: int8 ``(N, 672)``, overwritten. ``[4 p + c]`` is place p: three relative means and
-            presence; then exponent class, density class, flags (one-hot).
+        inputs: int16 ``(N, 672)``, overwritten. ``[4 p + c]`` is place p: three relative means and
+            presence; then exponent class, density class, flags (one-hot). Or ``(N, 346)`` of a gray
+            image, as :func:`gray_weights` says.
         base: int32 ``(N, 3)``, overwritten: base prediction in Q4.
         exponent: int32 ``(N,)``, overwritten: 0 to 6; one input unit is ``2^exponent`` in Q4.
     """
@@ -397,7 +462,7 @@ def extract(
 class Features(NamedTuple):
     """What :func:`extract` gives of N pixels: see there."""
 
-    inputs: NDArray[np.int8]
+    inputs: NDArray[np.int16]
     base: NDArray[np.int32]
     exponent: NDArray[np.int32]
 
@@ -409,8 +474,12 @@ def features_at(
     xs: NDArray[np.intp],
     density: int,
     gray: bool,
+    narrow: bool = False,
 ) -> Features:
-    """Features of pixels of a single masked image; arguments as of :func:`extract`."""
+    """Features of pixels of a single masked image; arguments as of :func:`extract`.
+
+    ``narrow`` asks for a gray image's inputs without their repetitions.
+    """
     height, width = known.shape
     masked = masked_image(height, width)
     seen_ys, seen_xs = (axis.astype(np.int32) for axis in np.nonzero(known))
@@ -419,7 +488,7 @@ def features_at(
     masked_integral(masked, integral)
     n = len(ys)
     features = Features(
-        np.empty((n, N_INPUTS), dtype=np.int8),
+        np.empty((n, GRAY_INPUTS if narrow else N_INPUTS), dtype=np.int16),
         np.empty((n, 3), dtype=np.int32),
         np.empty(n, dtype=np.int32),
     )

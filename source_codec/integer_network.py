@@ -2,26 +2,21 @@
 
 Weights are int8, activations 8 bits, accumulators int32; between layers there are only additions,
 arithmetic shifts and clamps. The result is therefore the same on every machine, whatever the
-thread count, batch size, instruction set or library version, provided that the matrix products are
-exact. They are computed in one of two ways:
+thread count, batch size, instruction set or library version. That no accumulator passes 32 bits is
+checked from the weights when a model is loaded. The matrix products are those of
+:mod:`source_codec.integer_products`.
 
-``float32``
-    by numpy: integers carried in float32. Every partial sum is an integer below 2^24, which is
-    checked from the weights when the model is loaded, so that no order of summation ever rounds.
-``int8``
-    by torch (:mod:`source_codec.int8_products`), several times as fast on processors made for it,
-    but torch takes longer to load than a small image to code. On other processors some kernels
-    saturate 16-bit intermediates, so that this way is taken only after it passed tests on this
-    machine (``Model.in_int8``).
-
-Activations after ReLU, 0 to 255, are stored as int8 after subtracting 128; the bias absorbs the
+Activations after ReLU, 0 to 255, are stored after subtracting 128; the bias absorbs the
 difference. See :mod:`source_codec.network_shape` for the grids.
+
+The three channels of a gray image are equal, and only the first is coded: there the stem takes the
+value of a place once, times the sum of its three weights, and the neck gives one head's part.
 """
 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -30,7 +25,8 @@ from numba import njit
 from numpy.typing import DTypeLike, NDArray
 
 from source_codec.errors import ModelError
-from source_codec.features import N_INPUTS
+from source_codec.features import N_INPUTS, gray_weights
+from source_codec.integer_products import COLUMNS, VECTOR, multiply, packed, padded_to
 from source_codec.network_shape import (
     ACTIVATION_BITS,
     ACTIVATION_MAX,
@@ -41,10 +37,14 @@ from source_codec.network_shape import (
 STREAM_BITS = 8
 """Fraction bits of the residual stream and of the heads' pre-activations."""
 ZERO_POINT = 128
-FLOAT32_EXACT = 1 << 24
+_LARGEST_SUM = 1 << 30
 _STREAM_TO_ACTIVATION = STREAM_BITS - ACTIVATION_BITS
-ROWS = 512
-"""Pixels evaluated at once, so that their activations stay in the cache."""
+ROWS = 384
+"""Pixels evaluated at once, so that inputs and activations stay in the cache."""
+_HEAD_ROWS = 64
+
+
+Weights = NDArray[np.int8] | NDArray[np.int16]
 
 
 @dataclass(frozen=True)
@@ -52,28 +52,30 @@ class IntegerLayer:
     """One linear layer in integers: ``(x @ weight.T + bias) >> shift``, rounded.
 
     Attributes:
-        weight: int8 (out, in).
+        weight: int8 (out, in); int16 where weights of equal inputs were added up.
         bias: int32 (out,), in accumulator units.
         shift: int32 (out,), 0 to 24, the power of two from accumulator to output units.
     """
 
-    weight: NDArray[np.int8]
+    weight: Weights
     bias: NDArray[np.int32]
     shift: NDArray[np.int32]
 
     def __post_init__(self) -> None:
         out, inputs = self.weight.shape
         for array, dtype, shape in (
-            (self.weight, np.int8, (out, inputs)),
+            (self.weight, self.weight.dtype, (out, inputs)),
             (self.bias, np.int32, (out,)),
             (self.shift, np.int32, (out,)),
         ):
             if array.dtype != dtype or array.shape != shape:
                 raise ModelError(f"layer tensor is {array.dtype}{array.shape}, not {dtype}{shape}")
+        if self.weight.dtype not in (np.int8, np.int16) or inputs % 2:
+            raise ModelError(f"layer weights are {self.weight.dtype}, of {inputs} inputs")
         if self.shift.min() < 0 or self.shift.max() > 24:
             raise ModelError("layer shift outside 0..24")
-        if int(self._largest_products().max()) >= FLOAT32_EXACT:
-            raise ModelError("an accumulator could pass 2^24: float32 products would not be exact")
+        if int(self._largest_products().max()) >= _LARGEST_SUM:
+            raise ModelError("a sum of products could overflow its accumulator")
         if np.abs(self.bias.astype(np.int64)).max(initial=0) >= 1 << 28:
             raise ModelError("a bias could overflow its accumulator")
 
@@ -93,31 +95,24 @@ class IntegerLayer:
         return (self.bias + ((1 << self.shift.astype(np.int64)) >> 1)).astype(np.int32)
 
     @cached_property
-    def _transposed(self) -> NDArray[np.int8]:
-        return np.ascontiguousarray(self.weight.T)
+    def columns(self) -> NDArray[np.int16]:
+        """The weights as the products read them."""
+        return packed(self.weight.T)
 
-    @cached_property
-    def _transposed_float(self) -> NDArray[np.float32]:
-        return np.ascontiguousarray(self.weight.T, dtype=np.float32)
+    def products(self, x: NDArray[np.int16]) -> NDArray[np.int32]:
+        """``x @ weight.T`` for int16 ``x`` (N, in), N at most :data:`ROWS`.
 
-    def products(self, x: NDArray[np.int8], backend: str) -> NDArray[np.int32]:
-        """``x @ weight.T`` for int8 ``x`` (N, in), N at most :data:`ROWS`: int32 (N, outputs).
-
-        The result lies in a buffer of this thread, which the next call may overwrite.
+        The result, int32 (N, out) and further columns, lies in a buffer of this thread, which the
+        next call may overwrite.
         """
-        rows, outputs = len(x), len(self.weight)
-        products: NDArray[np.int32] = _scratch.get("products", rows, outputs, np.int32)
-        if backend == "int8":
-            from source_codec import int8_products  # loads torch, which takes its time
-
-            int8_products.multiply(x, self._transposed, products)
-        else:
-            inputs = _scratch.get("inputs as float", rows, x.shape[1], np.float32)
-            sums = _scratch.get("products as float", rows, outputs, np.float32)
-            inputs[:] = x
-            np.matmul(inputs, self._transposed_float, out=sums)
-            np.copyto(products, sums, casting="unsafe")
+        columns = padded_to(len(self.weight), COLUMNS)
+        products: NDArray[np.int32] = _scratch.get("products", len(x), columns, np.int32)
+        multiply(x, self.columns, products)
         return products
+
+    def rows(self, span: slice | NDArray[np.intp]) -> IntegerLayer:
+        """The layer with some of its outputs only."""
+        return IntegerLayer(self.weight[span], self.bias[span], self.shift[span])
 
 
 def absorb_zero_point(layer_bias: NDArray[np.int32], weight: NDArray[np.int8]) -> NDArray[np.int32]:
@@ -146,7 +141,7 @@ def _to_activation(
     products: NDArray[np.int32],
     bias: NDArray[np.int32],
     shift: NDArray[np.int32],
-    out: NDArray[np.int8],
+    out: NDArray[np.int16],
 ) -> None:
     """The same through a ReLU."""
     low, high, zero = np.int32(0), np.int32(ACTIVATION_MAX), np.int32(ZERO_POINT)
@@ -162,7 +157,7 @@ def _into_stream(
     bias: NDArray[np.int32],
     shift: NDArray[np.int32],
     stream: NDArray[np.int32],
-    out: NDArray[np.int8],
+    out: NDArray[np.int16],
 ) -> None:
     """Adds a layer's outputs to the residual stream, and puts that through a ReLU."""
     low, high, zero = np.int32(0), np.int32(ACTIVATION_MAX), np.int32(ZERO_POINT)
@@ -194,36 +189,41 @@ _scratch = _Scratch()
 
 
 @njit(cache=True, nogil=True)
+def _colour_inputs(residual: NDArray[np.int32], out: NDArray[np.int16]) -> None:
+    """Coded channels' residuals (N, c) at four clipping ranges: (N, 4 c)."""
+    for n in range(residual.shape[0]):
+        for c in range(residual.shape[1]):
+            for g in range(COLOUR_INPUTS):
+                scaled = np.int32(residual[n, c] * np.int32(1 << g))
+                out[n, c * COLOUR_INPUTS + g] = min(max(scaled, np.int32(-127)), np.int32(127))
+
+
+@njit(cache=True, nogil=True)
 def _head_activation(
     neck: NDArray[np.int32],
     first: int,
     residual: NDArray[np.int32],
-    weight: NDArray[np.int32],
+    columns: NDArray[np.int16],
+    bias: NDArray[np.int32],
     shift: NDArray[np.int32],
-    out: NDArray[np.int8],
+    out: NDArray[np.int16],
 ) -> None:
-    """Hidden activations of a head: neck slice plus the coded channels' contribution.
-
-    ``weight`` is int32 (inputs, out): the inner loops run along the outputs.
-    """
+    """Hidden activations of a head: its part of the neck plus the coded channels' contribution."""
     half = np.int32((1 << _STREAM_TO_ACTIVATION) >> 1)
-    low, high = np.int32(0), np.int32(ACTIVATION_MAX)
-    channels = residual.shape[1]
-    width = out.shape[1]
-    total = np.empty(width, dtype=np.int32)
-    for n in range(neck.shape[0]):
-        total[:] = 0
-        for c in range(channels):
-            for g in range(COLOUR_INPUTS):
-                scaled = np.int32(min(max(residual[n, c] * (1 << g), -127), 127))
-                row = weight[c * COLOUR_INPUTS + g]
-                for o in range(width):
-                    total[o] = np.int32(total[o] + np.int32(row[o] * scaled))
-        for o in range(width):
-            rounding = np.int32(np.int32(np.int32(1) << shift[o]) >> np.int32(1))
-            value = np.int32(neck[n, first + o] + (np.int32(total[o] + rounding) >> shift[o]))
-            value = np.int32(np.int32(value + half) >> np.int32(_STREAM_TO_ACTIVATION))
-            out[n, o] = min(max(value, low), high) - np.int32(ZERO_POINT)
+    low, high, zero = np.int32(0), np.int32(ACTIVATION_MAX), np.int32(ZERO_POINT)
+    coded = np.zeros((_HEAD_ROWS, 2 * columns.shape[1]), dtype=np.int16)
+    products = np.empty((_HEAD_ROWS, VECTOR * columns.shape[0]), dtype=np.int32)
+    for start in range(0, out.shape[0], _HEAD_ROWS):
+        count = min(_HEAD_ROWS, out.shape[0] - start)
+        _colour_inputs(residual[start : start + count], coded)
+        multiply(coded[:count], columns, products[:count])
+        for n in range(count):
+            part = neck[start + n, first : first + out.shape[1]]
+            totals, to = products[n], out[start + n]
+            for o in range(out.shape[1]):
+                value = np.int32(part[o] + (np.int32(totals[o] + bias[o]) >> shift[o]))
+                value = np.int32(np.int32(value + half) >> np.int32(_STREAM_TO_ACTIVATION))
+                to[o] = min(max(value, low), high) - zero
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,6 @@ class IntegerNetwork:
         neck: residual stream -> pre-activations of the three heads.
         colour: per channel, the layer on the coded channels' residuals (no inputs for green).
         heads: per channel, hidden activations -> mixture parameters.
-        backend: how products are computed, ``float32`` or ``int8``; no effect on the result.
     """
 
     stem: IntegerLayer
@@ -244,7 +243,6 @@ class IntegerNetwork:
     neck: IntegerLayer
     colour: tuple[IntegerLayer, ...]
     heads: tuple[IntegerLayer, ...]
-    backend: str = "float32"
 
     def __post_init__(self) -> None:
         width = self.stem.weight.shape[0]
@@ -276,39 +274,51 @@ class IntegerNetwork:
         """Hidden width of each head."""
         return int(self.neck.weight.shape[0]) // 3
 
-    def trunk(self, inputs: NDArray[np.int8]) -> NDArray[np.int32]:
+    @cached_property
+    def _gray_ends(self) -> tuple[IntegerLayer, IntegerLayer]:
+        """Stem and neck for gray images."""
+        stem = replace(self.stem, weight=gray_weights(self.stem.weight))
+        return stem, self.neck.rows(slice(self.head_width))
+
+    def trunk(self, inputs: NDArray[np.int16], gray: bool = False) -> NDArray[np.int32]:
         """Network inputs -> pre-activations of the heads.
 
         Args:
-            inputs: int8 (N, 672).
+            inputs: int16 (N, 672), or of gray images (N, 346), as :func:`features.extract` says.
+            gray: whether they are of gray images.
 
         Returns:
-            int32 (N, 3 * head_width), 8 fraction bits.
+            int32 (N, 3 * head_width), of gray images (N, head_width), 8 fraction bits.
         """
-        heads = np.empty((len(inputs), self.neck.weight.shape[0]), dtype=np.int32)
+        stem, neck = self._gray_ends if gray else (self.stem, self.neck)
+        heads = np.empty((len(inputs), len(neck.weight)), dtype=np.int32)
         for start in range(0, len(inputs), ROWS):
-            self._trunk_block(inputs[start : start + ROWS], heads[start : start + ROWS])
+            block = slice(start, start + ROWS)
+            self._trunk_block(stem, neck, inputs[block], heads[block])
         return heads
 
-    def _trunk_block(self, inputs: NDArray[np.int8], heads: NDArray[np.int32]) -> None:
-        count = len(inputs)
-        width = self.stem.weight.shape[0]
-        activation = _scratch.get("activation", count, width, np.int8)
+    def _trunk_block(
+        self,
+        stem: IntegerLayer,
+        neck: IntegerLayer,
+        inputs: NDArray[np.int16],
+        heads: NDArray[np.int32],
+    ) -> None:
+        count, width = len(inputs), len(stem.weight)
+        activation = _scratch.get("activation", count, width, np.int16)
         stream = _scratch.get("stream", count, width, np.int32)
         stream[:] = 0
-        products = self.stem.products(inputs, self.backend)
-        _into_stream(products, self.stem.rounded_bias, self.stem.shift, stream, activation)
+        _into_stream(stem.products(inputs), stem.rounded_bias, stem.shift, stream, activation)
         for first, second in self.blocks:
-            hidden = first.products(activation, self.backend)
+            hidden = first.products(activation)
             _to_activation(hidden, first.rounded_bias, first.shift, activation)
-            added = second.products(activation, self.backend)
+            added = second.products(activation)
             _into_stream(added, second.rounded_bias, second.shift, stream, activation)
-        neck = self.neck.products(activation, self.backend)
-        _scaled(neck, self.neck.rounded_bias, self.neck.shift, heads)
+        _scaled(neck.products(activation), neck.rounded_bias, neck.shift, heads)
 
     def hidden(
         self, channel: int, neck: NDArray[np.int32], residual: NDArray[np.int32]
-    ) -> NDArray[np.int8]:
+    ) -> NDArray[np.int16]:
         """Hidden activations of one channel's head.
 
         Args:
@@ -317,12 +327,13 @@ class IntegerNetwork:
             residual: int32 (N, channel), true residuals of the coded channels, -127 to 127.
 
         Returns:
-            int8 (N, head_width), minus :data:`ZERO_POINT`.
+            int16 (N, head_width), minus :data:`ZERO_POINT`.
         """
-        hidden = np.empty((neck.shape[0], self.head_width), dtype=np.int8)
-        colour = self.colour[max(channel - 1, 0)]
-        weight = np.ascontiguousarray(colour.weight.T, dtype=np.int32)
-        _head_activation(neck, channel * self.head_width, residual, weight, colour.shift, hidden)
+        hidden = np.empty((len(neck), self.head_width), dtype=np.int16)
+        colour = self.colour[max(channel - 1, 0)]  # takes zeros for green
+        first = channel * self.head_width
+        columns, bias, shift = colour.columns, colour.rounded_bias, colour.shift
+        _head_activation(neck, first, residual, columns, bias, shift, hidden)
         return hidden
 
     def head(
@@ -340,6 +351,6 @@ class IntegerNetwork:
         outputs = layer.weight.shape[0]
         parameters = np.empty((len(neck), outputs), dtype=np.int32)
         for start in range(0, len(neck), ROWS):
-            found = layer.products(hidden[start : start + ROWS], self.backend)
+            found = layer.products(hidden[start : start + ROWS])
             _scaled(found, layer.rounded_bias, layer.shift, parameters[start : start + ROWS])
         return parameters

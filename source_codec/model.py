@@ -7,14 +7,13 @@ carries, is a hash over all of them: names, types, shapes and bytes.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from llvmlite.binding import get_host_cpu_features
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
@@ -92,35 +91,6 @@ class Model:
             digest.update(np.ascontiguousarray(tensor).tobytes())
         return digest.digest()
 
-    @property
-    def backend(self) -> str:
-        """How matrix products are computed here."""
-        return self.experts[0].backend
-
-    def with_backend(self, backend: str) -> Model:
-        """The same model, multiplying in the given way."""
-        return replace(
-            self, experts=tuple(replace(expert, backend=backend) for expert in self.experts)
-        )
-
-    @cached_property
-    def in_int8(self) -> Model:
-        """The same model, multiplying in int8; itself where that is not exact or not faster.
-
-        Loads torch, which takes a second or two, unless the processor has no instructions for it.
-        Nothing but speed depends on it.
-        """
-        if not _multiplies_int8():
-            return self
-        try:
-            from source_codec import int8_products
-        except ImportError:
-            return self
-        if not int8_products.are_worthwhile():
-            return self
-        candidate = self.with_backend("int8")
-        return candidate if candidate.golden == self.golden else self
-
     @cached_property
     def golden(self) -> str:
         """Hash of features, network outputs and tables at fixed pixels, for the self-test."""
@@ -131,7 +101,7 @@ class Model:
         known = (ranks < _GOLDEN_RANK).astype(np.uint8)
         ys, xs = np.nonzero(1 - known)
         inputs, base, exponent = features_at(image, known, ys, xs, 5, gray=False)
-        digest = hashlib.blake2b(inputs.tobytes(), digest_size=16)
+        digest = hashlib.blake2b(inputs.astype(np.int8).tobytes(), digest_size=16)
         residual = (image[ys, xs, :2].astype(np.int32) - 48) * 2
         values = image[ys, xs, 2].astype(np.int32)
         necks = [network.trunk(inputs) for network in self.experts]
@@ -143,6 +113,10 @@ class Model:
                 one = mixture(parameters, base[:, c].copy(), exponent, coded, 3 * c, self.tables)
                 for array in (parameters, *intervals(one, values)):
                     digest.update(array.tobytes())
+        gray = np.repeat(image[..., :1], 3, axis=-1)
+        narrow = features_at(gray, known, ys, xs, 5, gray=True, narrow=True).inputs
+        for network in self.experts:
+            digest.update(network.trunk(narrow, gray=True).tobytes())
         dense = expert_of(N_DENSITIES - 1, small=False)
         digest.update(self._adapted(dense, necks[dense], inputs, base, exponent, image[ys, xs]))
         return digest.hexdigest()
@@ -151,7 +125,7 @@ class Model:
         self,
         expert: int,
         neck: NDArray[np.int32],
-        inputs: NDArray[np.int8],
+        inputs: NDArray[np.int16],
         base: NDArray[np.int32],
         exponent: NDArray[np.int32],
         pixels: NDArray[np.uint8],
@@ -164,7 +138,7 @@ class Model:
         )
         hidden, near = network.hidden(0, neck, no_residual), inputs[:, NEAR]
         green = pixels[:, 0].astype(np.int32)
-        adaptation = Adaptation(network.backend)
+        adaptation = Adaptation()
         for block in range(DELAY + 2):
             parameters, seen = adaptation.parameters(block, key, network.heads[0], hidden, near)
             m = mixture(parameters, base[:, 0].copy(), exponent, no_residual, 0, self.tables)
@@ -241,13 +215,6 @@ class Model:
         )
         experts = tuple(network(phase.name) for phase in PHASES)
         return cls(experts, tables, tensors["calibration.temperature"], notes)
-
-
-def _multiplies_int8() -> bool:
-    """Whether the processor may have instructions that add up products of bytes (VNNI)."""
-    features = get_host_cpu_features()
-    x86 = "sse2" in features
-    return not x86 or any(features.get(name) for name in ("avx512vnni", "avxvnni"))
 
 
 def _named_layers(network: IntegerNetwork) -> dict[str, IntegerLayer]:

@@ -14,14 +14,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain, islice, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from source_codec.adaptation import NEAR, Adaptation
+from source_codec.adaptation import NEAR, NEAR_GRAY, Adaptation
 from source_codec.errors import CorruptStream
 from source_codec.experts import expert_of
 from source_codec.features import (
+    GRAY_INPUTS,
     N_INPUTS,
     SMALL_PIXELS,
     density_class,
@@ -131,17 +133,31 @@ class Evaluation:
 
     Attributes:
         units: what the rows are.
-        neck: int32 (N, 3 * head width), from ``IntegerNetwork.trunk``.
-        near: int8 (N, 36), the nearest pixels among the network's inputs (12 of gray images).
+        neck: int32 (N, 3 * head width), of gray images (N, head width), from
+            ``IntegerNetwork.trunk``.
+        near: int16 (N, 36), the nearest pixels among the network's inputs (12 of gray images).
         base: int32 (3, N), base prediction in 1/16 gray level.
         exponent: int32 (N,).
     """
 
     units: list[Unit]
     neck: NDArray[np.int32]
-    near: NDArray[np.int8]
+    near: NDArray[np.int16]
     base: NDArray[np.int32]
     exponent: NDArray[np.int32]
+
+    @classmethod
+    def joined(cls, units: list[Unit], parts: list[Evaluation]) -> Evaluation:
+        """The evaluation of a block from those of its parts."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            units,
+            np.concatenate([part.neck for part in parts]),
+            np.concatenate([part.near for part in parts]),
+            np.concatenate([part.base for part in parts], axis=1),
+            np.concatenate([part.exponent for part in parts]),
+        )
 
 
 @dataclass(frozen=True)
@@ -152,13 +168,13 @@ class Prediction:
         mixture: the distributions.
         coded: int32 (N, c), true residuals of the channels before it.
         temperature: calibration of the step, in 1/16 octave.
-        inputs: int8 (n, w), padded inputs of the adapted output layer, if it is.
+        inputs: int16 (n, w), padded inputs of the adapted output layer, if it is.
     """
 
     mixture: Mixture
     coded: NDArray[np.int32]
     temperature: int
-    inputs: NDArray[np.int8] | None
+    inputs: NDArray[np.int16] | None
 
 
 class Context:
@@ -183,9 +199,9 @@ class Context:
         if adaptive and not self.small:
             if count != 1:
                 raise ValueError("large images are coded one by one when the model adapts to them")
-            self.adaptation = Adaptation(model.backend)
+            self.adaptation = Adaptation()
         self.blocks = 0
-        self._near = NEAR[::3] if gray else NEAR
+        self._near = NEAR_GRAY if gray else NEAR
         self._masked = [masked_image(height, width) for _ in range(count)]
         self._integrals = [integral_table(height, width) for _ in range(count)]
 
@@ -201,7 +217,8 @@ class Context:
     def evaluate(self, step: Step, units: list[Unit]) -> Evaluation:
         """Evaluates the model at the pixels of a block."""
         n = units[-1].rows.stop
-        inputs = np.empty((n, N_INPUTS), dtype=np.int8)
+        gray = self.channels == 1
+        inputs = np.empty((n, GRAY_INPUTS if gray else N_INPUTS), dtype=np.int16)
         base = np.empty((n, 3), dtype=np.int32)
         exponent = np.empty(n, dtype=np.int32)
         for unit in units:
@@ -212,12 +229,12 @@ class Context:
                 step.xs[unit.span],
                 step.density,
                 self.small,
-                self.channels == 1,
+                gray,
                 inputs[unit.rows],
                 base[unit.rows],
                 exponent[unit.rows],
             )
-        neck = self.network(step).trunk(inputs)
+        neck = self.network(step).trunk(inputs, gray)
         near = inputs[:, self._near]
         return Evaluation(units, neck, near, np.ascontiguousarray(base.T), exponent)
 
@@ -303,6 +320,31 @@ class Context:
             reveal(masked, image, step.ys, step.xs)
 
 
+def _pieces(units: list[Unit], parts: int) -> list[list[Unit]]:
+    """A block of a single image's pixels in about equal parts; other blocks as they are."""
+    (unit, *others) = units
+    size = unit.rows.stop - unit.rows.start
+    if others or size < parts:
+        return [units]
+    cuts = [unit.span.start + size * part // parts for part in range(parts + 1)]
+    spans = [slice(start, stop) for start, stop in pairwise(cuts)]
+    return [[Unit(unit.image, span, slice(0, span.stop - span.start))] for span in spans]
+
+
+def evaluations(
+    context: Context, step: Step, images: int, workers: Workers
+) -> Iterator[tuple[int, Evaluation]]:
+    """The model's view of each block of a step, with the block's number in the image.
+
+    The last block is shared by all threads: as many as a step has, the threads end together.
+    """
+    blocks = list(blocks_of(step, images))
+    pieces = [[units] for units in blocks[:-1]] + [_pieces(blocks[-1], workers.threads)]
+    work = workers.map(partial(context.evaluate, step), chain.from_iterable(pieces))
+    for number, (units, parts) in enumerate(zip(blocks, pieces, strict=True), context.blocks):
+        yield number, Evaluation.joined(units, list(islice(work, len(parts))))
+
+
 def input_units(
     values: NDArray[np.int32], base: NDArray[np.int32], exponent: NDArray[np.int32]
 ) -> NDArray[np.int32]:
@@ -322,11 +364,11 @@ class _CodedBlock:
 
 
 def _intervals_of_truth(
-    context: Context, truth: NDArray[np.uint8], step: Step, numbered: tuple[int, list[Unit]]
+    context: Context, truth: NDArray[np.uint8], step: Step, numbered: tuple[int, Evaluation]
 ) -> _CodedBlock:
     """Intervals of the true values of all channels of a block."""
-    block, units = numbered
-    evaluation = context.evaluate(step, units)
+    block, evaluation = numbered
+    units = evaluation.units
     n = len(evaluation.exponent)
     pixels = np.empty((n, 3), dtype=np.int32)
     for unit in units:
@@ -368,7 +410,7 @@ def encode_steps(
         context.begin_step()
         work = workers.map(
             partial(_intervals_of_truth, context, images, step),
-            enumerate(blocks_of(step, len(images)), start=context.blocks),
+            evaluations(context, step, len(images), workers),
         )
         for block in work:
             for unit in block.units:
@@ -445,8 +487,7 @@ def decode_images(
     left = height * width
     for step in steps_of(process, height, width):
         context.begin_step()
-        work = workers.map(partial(context.evaluate, step), blocks_of(step, len(images)))
-        for block, evaluation in enumerate(work, start=context.blocks):
+        for block, evaluation in evaluations(context, step, len(images), workers):
             workers.alone(_decode_block, context, coders, workers, step, block, evaluation)
         context.end_step(step)
         left -= len(step.ys)

@@ -384,7 +384,9 @@ def examples_at(
     if gray:
         weight[:, 1:] = 0
     expert = expert_of(density, known.size <= SMALL_PIXELS)
-    return Batch(expert, *(torch.from_numpy(a) for a in (inputs, residual, edges, weight)))
+    return Batch(
+        expert, *(torch.from_numpy(a) for a in (inputs.astype(np.int8), residual, edges, weight))
+    )
 
 
 def concatenate(batches: list[Batch]) -> Batch:

@@ -66,8 +66,7 @@ def bench_codec(
 
     baselines = select_baselines(against)
     with progress_bar("measuring") as progress:
-        # Loading torch is no part of coding an image: it is done before the first one.
-        codec = Codec.load(model, threads, int8_from=0)
+        codec = Codec.load(model, threads)
         rows, skipped = measure(path, codec, not no_history, baselines, threads, progress)
     for reason in skipped:
         print_error(f"skipped: {reason}")

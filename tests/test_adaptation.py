@@ -9,28 +9,31 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from scipy.stats import logistic
 
-from source_codec import Codec, int8_products
+from source_codec import Codec
 from source_codec.adaptation import (
     DELAY,
     NEAR,
     Adaptation,
     Observation,
+    _add_moments,
     _factorise,
     _Linear,
     _solve,
-    product,
+    _sum_gradients,
+    _turn,
 )
 from source_codec.logistic_mixture import MixtureTables, mixture
 from source_codec.reverse_coding import Process
 
 TABLES = MixtureTables.compute()
 KEY = (2, 1)
-BACKEND = "int8" if int8_products.are_worthwhile() else "float32"
 
 
-def hidden_and_near(rng: np.random.Generator, n: int) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
-    hidden = np.maximum(rng.integers(-300, 127, (n, 64)), -128).astype(np.int8)
-    return hidden, rng.integers(-127, 128, (n, len(NEAR))).astype(np.int8)
+def hidden_and_near(
+    rng: np.random.Generator, n: int
+) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+    hidden = np.maximum(rng.integers(-300, 127, (n, 64)), -128).astype(np.int16)
+    return hidden, rng.integers(-127, 128, (n, len(NEAR))).astype(np.int16)
 
 
 def test_the_first_blocks_are_the_models_own(codec: Codec) -> None:
@@ -40,17 +43,16 @@ def test_the_first_blocks_are_the_models_own(codec: Codec) -> None:
     neck = rng.integers(-3000, 3000, (700, 3 * network.head_width)).astype(np.int32)
     residual = rng.integers(-127, 128, (700, 2)).astype(np.int32)
     _, near = hidden_and_near(rng, 700)
-    adaptation = Adaptation(BACKEND)
+    adaptation = Adaptation()
     for channel in range(3):
         coded = np.ascontiguousarray(residual[:, :channel])
         hidden = network.hidden(channel, neck, coded)
         layer = network.heads[channel]
         got, inputs = adaptation.parameters(0, (2, channel), layer, hidden, near)
         np.testing.assert_array_equal(got, network.head(channel, neck, coded))
-        # 36 near pixels, a one, 64 activations, in whole steps of 512 rows and 64 columns.
-        assert inputs.shape == (1024, 128)
+        # 36 near pixels, a one, 64 activations, and zeros up to a multiple of 16 columns.
+        assert inputs.shape == (700, 112)
         np.testing.assert_array_equal(inputs[:700, 36], 32)
-        assert not inputs[700:].any()
         assert not inputs[:, 101:].any()
 
 
@@ -87,7 +89,7 @@ def test_gradient_is_that_of_the_code_length(codec: Codec, value: int) -> None:
     residual = np.array([[-7]], dtype=np.int32)
     values = np.array([value], dtype=np.int32)
     m = mixture(parameters, base, exponent, residual, 0, TABLES)
-    adaptation = Adaptation(BACKEND)
+    adaptation = Adaptation()
     hidden, near = hidden_and_near(rng, 1)
     _, inputs = adaptation.parameters(0, KEY, codec.model.experts[2].heads[1], hidden, near)
     got = adaptation.observe(KEY, inputs, m, values, residual, exponent, TABLES.sharpness(0))
@@ -112,14 +114,22 @@ def test_solver_against_lapack() -> None:
     np.testing.assert_allclose(right, expected, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("backend", sorted({"float32", BACKEND}))
-def test_products_are_exact(backend: str) -> None:
-    """With all operands at the ends of their range, and as many rows as a block has."""
-    rng = np.random.default_rng(9)
-    ends = rng.choice(np.array([-128, 127], dtype=np.int8), (2048, 96))
-    for left in (ends.T, np.ascontiguousarray(ends.T), np.full((5, 2048), -128, dtype=np.int8)):
-        expected = left.astype(np.int64) @ ends.astype(np.int64)
-        np.testing.assert_array_equal(product(left, ends, backend), expected)
+@pytest.mark.parametrize("rows", [2, 64, 70, 512, 514, 2048])
+def test_sums_over_pixels_are_exact(rows: int) -> None:
+    """With all operands at the ends of their range, and up to as many rows as a block has."""
+    rng = np.random.default_rng(rows)
+    inputs = rng.choice(np.array([-128, 127], dtype=np.int16), (rows, 48))
+    codes = rng.choice(np.array([-(1 << 14), 1 << 14], dtype=np.int16), (17, rows))
+    inputs[:, 5], codes[3] = -128, 1 << 14
+    lines, columns = np.empty((48, rows), np.int16), np.empty((6, rows // 2, 8, 2), np.int16)
+    _turn(inputs, lines, columns)
+    moments = np.full((48, 48), 1000)
+    _add_moments(lines, columns, moments)
+    exact = inputs.astype(np.int64)
+    np.testing.assert_array_equal(moments - 1000, exact.T @ exact)
+    sums = np.empty((17, 48), dtype=np.int64)
+    _sum_gradients(codes, columns, sums)
+    np.testing.assert_array_equal(sums, codes.astype(np.int64) @ exact)
 
 
 @pytest.mark.parametrize("size", [1e-9, 0.01, 1.0, 1e5])
@@ -129,12 +139,12 @@ def test_rounded_weights_are_close(size: float) -> None:
     near, hidden = 12, 64
     weight = rng.normal(size=(128, 16)) * size
     weight[near + 1 + hidden :] = 0
-    stored = rng.integers(-128, 128, (30, 128)).astype(np.int8)
+    stored = rng.integers(-128, 128, (30, 128)).astype(np.int16)
     stored[:, near] = 32
     inputs = stored.astype(np.float64)
     inputs[:, near + 1 : near + 1 + hidden] += 128
     expected = np.clip(inputs / 32 @ weight, -(1 << 20), 1 << 20)
-    got = _Linear.rounded(weight, near, hidden).parameters(stored, 30, BACKEND)
+    got = _Linear.rounded(weight, near, hidden).parameters(stored, 30)
     np.testing.assert_allclose(got, expected, rtol=0, atol=0.51 + 0.03 * size)
 
 
@@ -142,7 +152,7 @@ def test_a_step_is_natural_gradient_descent(codec: Codec) -> None:
     """The first block's, in float64, from the documented formula."""
     rng = np.random.default_rng(11)
     hidden, near = hidden_and_near(rng, 900)
-    adaptation = Adaptation(BACKEND)
+    adaptation = Adaptation()
     layer = codec.model.experts[2].heads[1]
     stored = adaptation.parameters(0, KEY, layer, hidden, near)[1]
     head = adaptation._heads[KEY]
@@ -179,7 +189,7 @@ def test_a_block_sees_what_was_learned_up_to_two_blocks_before() -> None:
     """Whether or not the block between has been learned from already."""
     rng = np.random.default_rng(4)
     hidden, near = hidden_and_near(rng, 2000)  # a block moves few of the rounded parameters
-    adaptation = Adaptation(BACKEND)
+    adaptation = Adaptation()
 
     def seen(block: int) -> NDArray[np.int32]:
         return adaptation.parameters(block, KEY, LAYERS[0], hidden, near)[0]
@@ -201,7 +211,7 @@ def test_a_block_sees_what_was_learned_up_to_two_blocks_before() -> None:
 
 def test_blocks_wait_for_their_turn() -> None:
     rng = np.random.default_rng(5)
-    adaptation = Adaptation(BACKEND)
+    adaptation = Adaptation()
     first = observation(adaptation, rng, 0)
     second = observation(adaptation, rng, 1)
     hidden, near = hidden_and_near(rng, 5)
@@ -223,7 +233,7 @@ def test_blocks_wait_for_their_turn() -> None:
 
 def test_a_failed_block_does_not_leave_others_waiting() -> None:
     rng = np.random.default_rng(6)
-    adaptation = Adaptation(BACKEND)
+    adaptation = Adaptation()
     hidden, near = hidden_and_near(rng, 5)
     failures: list[BaseException] = []
 
@@ -256,7 +266,7 @@ def test_adaptation_shortens_the_code_and_comes_back(codec: Codec, photo: Photo)
 def test_weights_stay_finite() -> None:
     """Gradients beyond any that an image gives: the weights are kept, or bounded."""
     rng = np.random.default_rng(8)
-    adaptation = Adaptation(BACKEND)
+    adaptation = Adaptation()
     hidden, near = hidden_and_near(rng, 100)
     for block, size in enumerate((1e30, np.inf, np.nan, 3e38, 1e-30)):
         inputs = adaptation.parameters(block, KEY, LAYERS[0], hidden, near)[1]

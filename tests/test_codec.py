@@ -23,7 +23,6 @@ from source_codec import (
     UnsupportedImage,
     read_header,
 )
-from source_codec.model import Model
 
 Image = NDArray[np.uint8]
 
@@ -265,27 +264,6 @@ def test_model_files_round_trip(codec: Codec, photo: Photo, tmp_path: Path) -> N
     assert copy.model.model_id == codec.model.model_id
     image = photo(16, 16)
     assert copy.encode(image) == codec.encode(image)
-
-
-@pytest.mark.parametrize(("int8_from", "first"), [(0, 0), (512, 1), (513, 2), (10_000, 3)])
-def test_int8_products_from_so_many_pixels_on(
-    codec: Codec, photo: Photo, monkeypatch: pytest.MonkeyPatch, int8_from: int, first: int
-) -> None:
-    """Counted over all calls, of which each here has 256 pixels; the streams are the same."""
-    asked = []
-
-    def in_int8(model: Model) -> Model:
-        asked.append(len(streams))
-        return model
-
-    monkeypatch.setattr(Model, "in_int8", property(in_int8))
-    image = photo(16, 16)
-    counting = Codec(codec.model, threads=1, int8_from=int8_from)
-    streams: list[bytes] = []
-    for _ in range(3):
-        streams.append(counting.encode(image))
-    assert asked == list(range(first, 3))
-    assert set(streams) == {codec.encode(image)}
 
 
 def test_unusable_model_files(codec: Codec, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from source_codec.features import (
     N_INPUTS,
     density_class,
     extract,
+    features_at,
     integral_table,
     masked_image,
     masked_integral,
@@ -24,7 +25,7 @@ WINDOWS = [(1, 4), (3, 3), (9, 2), (27, 1)]
 
 
 class Features(NamedTuple):
-    inputs: NDArray[np.int8]
+    inputs: NDArray[np.int16]
     base: NDArray[np.int32]
     exponent: NDArray[np.int32]
 
@@ -46,7 +47,7 @@ def features(
     integral[:] = -12345
     masked_integral(masked, integral)
     result = Features(
-        np.full((len(ys), N_INPUTS), 99, dtype=np.int8),
+        np.full((len(ys), N_INPUTS), 99, dtype=np.int16),
         np.full((len(ys), 3), 77, dtype=np.int32),
         np.full(len(ys), 55, dtype=np.int32),
     )
@@ -117,7 +118,7 @@ def reference(image: NDArray[np.uint8], known: NDArray[np.uint8], y: int, x: int
                 inputs.append(min(max(units, -127), 127))
             inputs.append(32)
     return Features(
-        np.array(inputs, dtype=np.int8),
+        np.array(inputs, dtype=np.int16),
         np.array(base, dtype=np.int32),
         np.array(exponent, dtype=np.int32),
     )
@@ -225,6 +226,23 @@ def test_unknown_pixels_do_not_matter(share: float) -> None:
         other = np.where(known[..., None] == 1, truth, filling).astype(np.uint8)
         for got, wanted in zip(features(other, known, pixels), expected, strict=True):
             np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.3, 0.9])
+def test_gray_inputs_are_the_others_without_repetition(share: float, photo: Photo) -> None:
+    """The first value of each place, its presence, the context; base and exponent are the same."""
+    rng = np.random.default_rng(7)
+    image = np.repeat(photo(61, 83, 1)[..., None], 3, axis=-1)
+    known = (rng.random((61, 83)) < share).astype(np.uint8)
+    ys, xs = np.nonzero(known == 0)
+    wide = features_at(image, known, ys, xs, 4, gray=True)
+    narrow = features_at(image, known, ys, xs, 4, gray=True, narrow=True)
+    expected = np.zeros((len(ys), 346), dtype=np.int16)
+    expected[:, :163], expected[:, 164:327] = wide.inputs[:, :652:4], wide.inputs[:, 3:652:4]
+    expected[:, 328:345] = wide.inputs[:, 652:669]
+    np.testing.assert_array_equal(narrow.inputs[:, :345], expected[:, :345])
+    np.testing.assert_array_equal(narrow.base, wide.base)
+    np.testing.assert_array_equal(narrow.exponent, wide.exponent)
 
 
 def test_integral_sums_known_pixels() -> None:
