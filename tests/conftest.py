@@ -27,6 +27,27 @@ def synthetic_photo(height: int, width: int, channels: int = 3, seed: int = 0) -
     return result[..., 0] if channels == 1 else result
 
 
+def drawing(
+    height: int, width: int, channels: int = 3, seed: int = 0, blur: bool = True
+) -> NDArray[np.uint8]:
+    """Rectangles and discs of a few colours; edges of three pixels' width mix them if ``blur``."""
+    rng = np.random.default_rng([seed, height, width, channels])
+    y, x = np.mgrid[0:height, 0:width]
+    image = np.full((height, width, channels), 255.0)
+    for _ in range(6):
+        colour = rng.integers(0, 256, channels)
+        top, left = rng.integers(0, height), rng.integers(0, width)
+        if rng.integers(2):
+            image[top : top + 1 + height // 3, left : left + 1 + width // 4] = colour
+        else:
+            image[(y - top) ** 2 + (x - left) ** 2 < (min(height, width) / 5) ** 2] = colour
+    if blur:
+        padded = np.pad(image, ((1, 1), (0, 0), (0, 0)), mode="edge")
+        image = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
+    pixels = np.rint(image).astype(np.uint8)
+    return pixels[..., 0] if channels == 1 else pixels
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_torch_thread() -> None:
     """Test modules run side by side; torch's threads would only wait for each other's cores."""

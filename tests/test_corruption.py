@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Photo
+from conftest import Photo, drawing
 from numpy.typing import NDArray
 
-from source_codec import Codec, CorruptStream, Order, Process, Schedule, read_header
+from source_codec import Codec, CorruptStream, Order, Process, Schedule, history, read_header
+from source_codec.composition import Kind as Composition
 from source_codec.container import DEFAULT_PROCESS, VERSION
+from source_codec.layout import GRAPHICS
+from source_codec.source_history import History
 
 BYTES = 1 << 30
 CHECK = {True: 2, False: 4}
@@ -78,20 +81,24 @@ class Kind:
         name: of the kind.
         images: from the synthetic photographs to the two images.
         process: how they are coded.
-        histories: whether source histories are looked for.
         mutations: how many.
+        parts: what the streams must consist of, besides plain images: kinds of layout.
     """
 
     name: str
-    images: Callable[[Photo], list[NDArray[np.uint8]]]
+    images: Callable[[Photo], list[NDArray[Any]]]
     process: Process = DEFAULT_PROCESS
-    histories: bool = False
-    mutations: int = 300
+    mutations: int = 150
+    parts: tuple[int, ...] = ()
 
     def streams(self, codec: Codec, images: list[NDArray[np.uint8]]) -> list[bytes]:
         """The streams, which can be decoded as long as they are not damaged."""
-        streams = codec.encode_many(images, self.process, self.histories)
+        streams = codec.encode_many(images, self.process)
         for image, stream in zip(images, streams, strict=True):
+            layout = read_header(stream).layout
+            composed = [node.kind for node in layout.nodes()]
+            drawn = [leaf.kind for leaf in layout.leaves() if leaf.kind == GRAPHICS]
+            assert (*composed, *drawn) == self.parts
             np.testing.assert_array_equal(codec.decode(stream), image)
         return streams
 
@@ -100,13 +107,27 @@ def photos(height: int, width: int, channels: int = 3) -> Callable[[Photo], list
     return lambda photo: [photo(height, width, channels, seed) for seed in (0, 1)]
 
 
-def gray_in_colour(photo: Photo) -> list[NDArray[np.uint8]]:
-    return [np.repeat(photo(24, 26, 1, seed)[..., None], 3, axis=2) for seed in (0, 1)]
+def each(make: Callable[[Photo, int], NDArray[Any]]) -> Callable[[Photo], list[NDArray[Any]]]:
+    """Two images, of seeds 0 and 1."""
+    return lambda photo: [make(photo, seed) for seed in (0, 1)]
+
+
+def gray_in_colour(photo: Photo, seed: int) -> NDArray[np.uint8]:
+    return np.repeat(photo(24, 26, 1, seed)[..., None], 3, axis=2)
+
+
+def with_alpha(photo: Photo, seed: int) -> NDArray[np.uint8]:
+    return np.dstack([photo(24, 26, 3, seed), drawing(24, 26, 1, seed)])
+
+
+def deep(photo: Photo, seed: int) -> NDArray[np.uint16]:
+    image = photo(24, 26, 1, seed).astype(np.uint16)
+    return 16 * image + np.random.default_rng(seed).integers(0, 16, image.shape).astype(np.uint16)
 
 
 KINDS = [
     Kind("small", photos(24, 24), mutations=500),
-    Kind("gray", photos(20, 31, 1)),
+    Kind("gray", photos(20, 31, 1), mutations=300),
     Kind("one-pixel", photos(1, 1), mutations=200),
     Kind("adaptive", photos(66, 64), mutations=400),
     Kind(
@@ -114,12 +135,36 @@ KINDS = [
         photos(23, 24),
         Process(Order.CHECKERBOARD, Schedule.LINEAR, 5, adaptive=False),
     ),
-    # Images with a source history; to be joined by one of each history.
-    Kind("composed", gray_in_colour, histories=True),
+    Kind("graphics", lambda _: [drawing(48, 50, 3, 0), drawing(48, 50, 3, 1)], parts=(GRAPHICS,)),
+    Kind(
+        "photo-cd",
+        each(lambda photo, seed: history.through_photo_ycc(photo(80, 90, 3, seed))),
+        parts=(History.PHOTO_YCC,),
+    ),
+    Kind(
+        "ycbcr",
+        each(lambda photo, seed: history.through_ycbcr_420(photo(130, 120, 3, seed))),
+        parts=(History.YCBCR, GRAPHICS, GRAPHICS),
+    ),
+    Kind("gray-in-colour", each(gray_in_colour), parts=(History.GRAY,)),
+    Kind(
+        "few-values",
+        each(lambda photo, seed: photo(40, 40, 3, seed) // 9 * 9),
+        parts=(History.SPARSE,),
+    ),
+    Kind(
+        "enlarged",
+        each(lambda photo, seed: photo(40, 40, 3, seed).repeat(4, 0).repeat(4, 1)),
+        parts=(History.ENLARGED,),
+    ),
+    Kind("alpha", each(with_alpha), parts=(Composition.ALPHA, GRAPHICS)),
+    Kind("deep", each(deep), parts=(Composition.DEEP,)),
 ]
 
 
 def test_number_of_mutations() -> None:
+    """Of each history besides."""
+    assert {part for kind in KINDS for part in kind.parts} >= set(History) - {History.NONE}
     assert sum(kind.mutations for kind in KINDS) >= 2000
 
 

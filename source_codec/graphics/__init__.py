@@ -53,7 +53,7 @@ def encode_graphics(image: Image) -> bytes | None:
         The bytes, or None if there would be clearly more of them than values.
     """
     height, width = image.shape[:2]
-    planes = np.ascontiguousarray(image.reshape(height, width, -1))
+    planes = np.array(image.reshape(height, width, -1), order="C")  # one kernel for both ways
     coder = new_encoder(1, planes.size + _SPARE_BYTES)
     code_pixels(new_pixel_mixer(height, width), coder, False, new_canvas(height, width), planes)
     return settled(coder)
