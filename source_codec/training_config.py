@@ -27,10 +27,12 @@ class ExpertConfig:
 
     Attributes:
         width, blocks, head_width: as of :class:`~source_codec.network_shape.DenoiserShape`;
-            None takes
-            the size that ``start_from`` has, or that class's default.
+            None takes the size that ``start_from`` has, or that class's default.
         learning_rate: peak rate of the hidden matrices' optimiser (Muon).
         learning_rate_scalars: peak rate of Adam, for heads, colour inputs and biases.
+
+    Raises:
+        ValueError: a size that the integer network cannot have.
     """
 
     width: int | None = None
@@ -38,6 +40,14 @@ class ExpertConfig:
     head_width: int | None = None
     learning_rate: float | None = None
     learning_rate_scalars: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("width", "blocks", "head_width"):
+            size = getattr(self, name)
+            if size is not None and size < 1:
+                raise ValueError(f"{name} must be at least 1, not {size}")
+            if size is not None and size % 2 and name != "blocks":
+                raise ValueError(f"{name} must be even, not {size}: products are summed in pairs")
 
     def shape(self, start: DenoiserShape) -> DenoiserShape:
         """The network's sizes, where ``start`` says what the configuration leaves open."""
