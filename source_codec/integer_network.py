@@ -39,7 +39,7 @@ STREAM_BITS = 8
 ZERO_POINT = 128
 _LARGEST_SUM = 1 << 30
 _STREAM_TO_ACTIVATION = STREAM_BITS - ACTIVATION_BITS
-ROWS = 384
+ROWS = 192
 """Pixels evaluated at once, so that inputs and activations stay in the cache."""
 _HEAD_ROWS = 64
 
@@ -110,7 +110,7 @@ class IntegerLayer:
         multiply(x, self.columns, products)
         return products
 
-    def rows(self, span: slice | NDArray[np.intp]) -> IntegerLayer:
+    def rows(self, span: slice) -> IntegerLayer:
         """The layer with some of its outputs only."""
         return IntegerLayer(self.weight[span], self.bias[span], self.shift[span])
 

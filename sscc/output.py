@@ -7,7 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 Progress = Callable[[float], None]
@@ -17,6 +17,8 @@ _LOG_S = 10.0  # between two lines of a log that is no terminal
 @contextmanager
 def progress_bar(description: str) -> Iterator[Progress]:
     """A bar on stderr, if that is a terminal, for the time of the block.
+
+    It tells when the block waits for kernels to be compiled, as it does in a command's first use.
 
     Yields:
         A function to call with the fraction done, 0 to 1.
@@ -31,7 +33,31 @@ def progress_bar(description: str) -> Iterator[Progress]:
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as bar:
         task = bar.add_task(description, total=1.0)
-        yield lambda fraction: bar.update(task, completed=fraction)
+
+        def describe(text: str) -> None:
+            bar.update(task, description=text, refresh=True)
+
+        with ExitStack() as stack:
+            if console.is_terminal:
+                stack.enter_context(_told_of_compilation(describe, description))
+            yield lambda fraction: bar.update(task, completed=fraction)
+
+
+def _told_of_compilation(
+    describe: Callable[[str], None], description: str
+) -> AbstractContextManager[Any]:
+    """Describes what is going on while numba compiles, and by ``description`` afterwards."""
+    from numba.core.event import Event, Listener, install_listener
+
+    class Notice(Listener):
+        def on_start(self, event: Event) -> None:
+            describe("compiling, for the first use only")
+
+        def on_end(self, event: Event) -> None:
+            describe(description)
+
+    context: AbstractContextManager[Any] = install_listener("numba:compile", Notice())
+    return context
 
 
 def part_of(progress: Progress, start: float, share: float) -> Progress:

@@ -15,6 +15,7 @@ import imagecodecs
 import numpy as np
 import pytest
 import torch
+from numba import njit
 from PIL import Image, ImageCms
 
 import hw_profiles
@@ -26,7 +27,7 @@ from source_codec.conversion import from_denoisers
 from source_codec.denoiser import Denoiser, DenoiserShape
 from sscc.cli import link, run
 from sscc.link_report import report_lines
-from sscc.output import part_of, print_json
+from sscc.output import part_of, print_json, progress_bar
 from sscc.quantities import seconds
 
 COMMANDS = [
@@ -822,6 +823,20 @@ def test_json_is_strict(capsys: pytest.CaptureFixture[str]) -> None:
     line = capsys.readouterr().out
     assert line.count("\n") == 1
     assert json.loads(line) == {"a": None, "b": [None, 3], "c": [0, 1], "d": None}
+
+
+def test_progress_bar_tells_of_compilation(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    kernel = njit(lambda x: x + 1)
+    with progress_bar("encoding"):
+        assert "compiling" not in capsys.readouterr().err
+        kernel(1)
+        shown = capsys.readouterr().err
+        assert shown.index("compiling, for the first use only") < shown.rindex("encoding")
+        kernel(2)
+        assert "compiling" not in capsys.readouterr().err
 
 
 def test_progress_of_a_part() -> None:
