@@ -150,7 +150,7 @@ def _parameters(
 ) -> None:
     """What a linear map gives (N, o) for the first N rows of inputs."""
     limit = np.int64(_LIMIT)
-    products = np.empty((_ROWS, VECTOR * codes.shape[0]), dtype=np.int32)
+    products = np.empty((_ROWS, codes.shape[0] * codes.shape[2]), dtype=np.int32)
     for start in range(0, out.shape[0], _ROWS):
         count = min(_ROWS, out.shape[0] - start)
         multiply(inputs[start : start + count], codes, products[:count])
@@ -312,6 +312,7 @@ def _gradient_codes(
 @njit(cache=True, nogil=True)
 def _turn(inputs: NDArray[np.int16], lines: NDArray[np.int16], columns: NDArray[np.int16]) -> None:
     """Inputs (n, w) as rows of their own (w, n), and as :func:`integer_products.packed`."""
+    lanes = columns.shape[2]
     for start in range(0, inputs.shape[0], _ROWS):
         rows = inputs[start : start + _ROWS]
         for column in range(inputs.shape[1]):
@@ -321,9 +322,9 @@ def _turn(inputs: NDArray[np.int16], lines: NDArray[np.int16], columns: NDArray[
         for pair in range(rows.shape[0] // 2):
             for vector in range(columns.shape[0]):
                 to = columns[vector, start // 2 + pair]
-                for lane in range(VECTOR):
-                    to[lane, 0] = rows[2 * pair, VECTOR * vector + lane]
-                    to[lane, 1] = rows[2 * pair + 1, VECTOR * vector + lane]
+                for lane in range(lanes):
+                    to[lane, 0] = rows[2 * pair, lanes * vector + lane]
+                    to[lane, 1] = rows[2 * pair + 1, lanes * vector + lane]
 
 
 @njit(cache=True, nogil=True)
@@ -331,12 +332,13 @@ def _add_moments(
     lines: NDArray[np.int16], columns: NDArray[np.int16], total: NDArray[np.int64]
 ) -> None:
     """Adds the sums over pixels of all products of two inputs: ``total += lines @ lines.T``."""
-    width = lines.shape[0]
-    sums = np.empty((COLUMNS, width), dtype=np.int32)
-    for first in range(0, width, COLUMNS):
-        stop = first + COLUMNS
-        multiply(lines[first:stop], columns[: stop // VECTOR], sums[:, :stop])
-        for i in range(COLUMNS):
+    width, lanes = lines.shape[0], columns.shape[2]
+    tile = 2 * lanes
+    sums = np.empty((tile, width), dtype=np.int32)
+    for first in range(0, width, tile):
+        stop = first + tile
+        multiply(lines[first:stop], columns[: stop // lanes], sums[:, :stop])
+        for i in range(tile):
             for j in range(first + i):
                 total[first + i, j] += sums[i, j]
                 total[j, first + i] += sums[i, j]

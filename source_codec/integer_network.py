@@ -26,7 +26,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from source_codec.errors import ModelError
 from source_codec.features import N_INPUTS, gray_weights
-from source_codec.integer_products import COLUMNS, VECTOR, multiply, packed, padded_to
+from source_codec.integer_products import COLUMNS, multiply, packed, padded_to
 from source_codec.network_shape import (
     ACTIVATION_BITS,
     ACTIVATION_MAX,
@@ -212,7 +212,7 @@ def _head_activation(
     half = np.int32((1 << _STREAM_TO_ACTIVATION) >> 1)
     low, high, zero = np.int32(0), np.int32(ACTIVATION_MAX), np.int32(ZERO_POINT)
     coded = np.zeros((_HEAD_ROWS, 2 * columns.shape[1]), dtype=np.int16)
-    products = np.empty((_HEAD_ROWS, VECTOR * columns.shape[0]), dtype=np.int32)
+    products = np.empty((_HEAD_ROWS, columns.shape[0] * columns.shape[2]), dtype=np.int32)
     for start in range(0, out.shape[0], _HEAD_ROWS):
         count = min(_HEAD_ROWS, out.shape[0] - start)
         _colour_inputs(residual[start : start + count], coded)

@@ -22,6 +22,7 @@ from source_codec.adaptation import (
     _sum_gradients,
     _turn,
 )
+from source_codec.integer_products import COLUMNS, NARROW, WIDE
 from source_codec.logistic_mixture import MixtureTables, mixture
 from source_codec.reverse_coding import Process
 
@@ -50,8 +51,8 @@ def test_the_first_blocks_are_the_models_own(codec: Codec) -> None:
         layer = network.heads[channel]
         got, inputs = adaptation.parameters(0, (2, channel), layer, hidden, near)
         np.testing.assert_array_equal(got, network.head(channel, neck, coded))
-        # 36 near pixels, a one, 64 activations, and zeros up to a multiple of 16 columns.
-        assert inputs.shape == (700, 112)
+        # 36 near pixels, a one, 64 activations, and zeros up to whole tiles of columns.
+        assert inputs.shape == (700, -(-101 // COLUMNS) * COLUMNS)
         np.testing.assert_array_equal(inputs[:700, 36], 32)
         assert not inputs[:, 101:].any()
 
@@ -114,20 +115,24 @@ def test_solver_against_lapack() -> None:
     np.testing.assert_allclose(right, expected, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("lanes", [NARROW, WIDE])
 @pytest.mark.parametrize("rows", [2, 64, 70, 512, 514, 2048])
-def test_sums_over_pixels_are_exact(rows: int) -> None:
+def test_sums_over_pixels_are_exact(rows: int, lanes: int) -> None:
     """With all operands at the ends of their range, and up to as many rows as a block has."""
     rng = np.random.default_rng(rows)
-    inputs = rng.choice(np.array([-128, 127], dtype=np.int16), (rows, 48))
+    inputs = rng.choice(np.array([-128, 127], dtype=np.int16), (rows, 64))
     codes = rng.choice(np.array([-(1 << 14), 1 << 14], dtype=np.int16), (17, rows))
     inputs[:, 5], codes[3] = -128, 1 << 14
-    lines, columns = np.empty((48, rows), np.int16), np.empty((6, rows // 2, 8, 2), np.int16)
+    lines, columns = (
+        np.empty((64, rows), np.int16),
+        np.empty((64 // lanes, rows // 2, lanes, 2), np.int16),
+    )
     _turn(inputs, lines, columns)
-    moments = np.full((48, 48), 1000)
+    moments = np.full((64, 64), 1000)
     _add_moments(lines, columns, moments)
     exact = inputs.astype(np.int64)
     np.testing.assert_array_equal(moments - 1000, exact.T @ exact)
-    sums = np.empty((17, 48), dtype=np.int64)
+    sums = np.empty((17, 64), dtype=np.int64)
     _sum_gradients(codes, columns, sums)
     np.testing.assert_array_equal(sums, codes.astype(np.int64) @ exact)
 

@@ -5,22 +5,28 @@ import re
 
 import numpy as np
 import pytest
-from llvmlite.binding import get_host_cpu_features
+from llvmlite import binding
 from numba import njit
 from numba.core.errors import TypingError
 from numpy.typing import NDArray
 
-from source_codec.integer_products import COLUMNS, multiply, packed
+from source_codec.integer_products import NARROW, WIDE, multiply, packed
 
 INT16 = np.iinfo(np.int16)
 
 
-def product(x: NDArray[np.int16], matrix: NDArray[np.int16]) -> NDArray[np.int32]:
+@pytest.fixture(params=[NARROW, WIDE])
+def lanes(request: pytest.FixtureRequest) -> int:
+    """Of vectors: both widths compute the same, on any machine."""
+    return int(request.param)
+
+
+def product(x: NDArray[np.int16], matrix: NDArray[np.int16], lanes: int) -> NDArray[np.int32]:
     """The kernel's product, for any shapes."""
-    columns = packed(matrix)
+    columns = packed(matrix, lanes)
     operand = np.zeros((len(x), 2 * columns.shape[1]), dtype=np.int16)
     operand[:, : x.shape[1]] = x
-    out = np.full((len(x), 8 * columns.shape[0]), -1, dtype=np.int32)
+    out = np.full((len(x), lanes * columns.shape[0]), -1, dtype=np.int32)
     multiply(operand, columns, out)
     assert not out[:, matrix.shape[1] :].any()
     return out[:, : matrix.shape[1]]
@@ -30,38 +36,38 @@ def product(x: NDArray[np.int16], matrix: NDArray[np.int16]) -> NDArray[np.int32
     "shape",
     [(1, 1, 1), (3, 2, 16), (4, 7, 17), (5, 64, 15), (130, 672, 192), (384, 346, 64)],
 )
-def test_against_int64(shape: tuple[int, int, int]) -> None:
+def test_against_int64(shape: tuple[int, int, int], lanes: int) -> None:
     rows, depth, outputs = shape
     rng = np.random.default_rng(shape)
     x = rng.integers(-255, 256, (rows, depth)).astype(np.int16)
     matrix = rng.integers(-(1 << 14), 1 << 14, (depth, outputs)).astype(np.int16)
-    np.testing.assert_array_equal(product(x, matrix), x.astype(np.int64) @ matrix)
+    np.testing.assert_array_equal(product(x, matrix, lanes), x.astype(np.int64) @ matrix)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_sums_up_to_the_ends_of_int32(sign: int) -> None:
+def test_sums_up_to_the_ends_of_int32(sign: int, lanes: int) -> None:
     """Sums of products that all have one sign: 2 x 32767^2, and 65535 x 32767 in small ones."""
     x = np.full((6, 2), INT16.max, dtype=np.int16)
     matrix = np.full((2, 16), sign * INT16.max, dtype=np.int16)
-    np.testing.assert_array_equal(product(x, matrix), sign * 2 * 32767**2)
+    np.testing.assert_array_equal(product(x, matrix, lanes), sign * 2 * 32767**2)
     x, matrix = np.ones((6, 65534), np.int16), np.full((65534, 16), sign * 32767, np.int16)
-    np.testing.assert_array_equal(product(x, matrix), sign * 65534 * 32767)
+    np.testing.assert_array_equal(product(x, matrix, lanes), sign * 65534 * 32767)
 
 
-def test_least_operands() -> None:
+def test_least_operands(lanes: int) -> None:
     """-32768 times itself has no int16, and twice that no int32; once it is exact."""
     x = np.array([[INT16.min, 0, INT16.min, 1]], dtype=np.int16)
     matrix = np.array([[INT16.min], [INT16.min], [1], [INT16.min]], dtype=np.int16)
-    np.testing.assert_array_equal(product(x, matrix), [[2**30 - 2 * 32768]])
+    np.testing.assert_array_equal(product(x, matrix, lanes), [[2**30 - 2 * 32768]])
 
 
-def test_operands_within_larger_arrays() -> None:
+def test_operands_within_larger_arrays(lanes: int) -> None:
     rng = np.random.default_rng(4)
     x = rng.integers(-99, 99, (20, 30)).astype(np.int16)
     matrix = rng.integers(-99, 99, (30, 48)).astype(np.int16)
     expected = x[3:17, 4:24].astype(np.int64) @ matrix[4:24]
     out = np.full((20, 64), 7, dtype=np.int32)
-    multiply(x[3:17, 4:24], packed(matrix)[:, 2:12], out[2:16, :32])
+    multiply(x[3:17, 4:24], packed(matrix, lanes)[:, 2:12], out[2:16, :32])
     np.testing.assert_array_equal(out[2:16, :32], expected[:, :32])
     out[2:16, :32] = 7
     assert (out == 7).all()
@@ -69,7 +75,7 @@ def test_operands_within_larger_arrays() -> None:
 
 def test_what_does_not_fit_is_refused() -> None:
     """The kernel reads and writes memory by address: it must not start on wrong shapes."""
-    x, columns = np.ones((8, 6), np.int16), packed(np.ones((6, 32), np.int16))
+    x, columns = np.ones((8, 6), np.int16), packed(np.ones((6, 32), np.int16), NARROW)
     out = np.empty((8, 32), np.int32)
     multiply(x, columns, out)
     for wrong in (
@@ -77,12 +83,15 @@ def test_what_does_not_fit_is_refused() -> None:
         (x[:7], columns, out),
         (x[:, :0], columns[:, :0], out),
         (x, columns[:2], out),
-        (x, columns, out[:, : COLUMNS + 8]),
+        (x, columns, out[:, :24]),
+        (x, columns.reshape(2, 3, 16, 2), out[:, :16]),
+        (x, np.ones((4, 3, 4, 2), np.int16), out[:, :16]),
+        (x, np.ones((4, 3, 8, 1), np.int16), out),
         (np.ones((8, 12), np.int16)[:, ::2], columns, out),
         (x, columns, np.empty((8, 64), np.int32)[:, ::2]),
         (x, np.ones((4, 6, 8, 2), np.int16)[:, ::2], out),
     ):
-        with pytest.raises(ValueError, match=r"fit|multiple|side by side"):
+        with pytest.raises(ValueError, match=r"fit|multiple|packed|side by side"):
             multiply(*wrong)
     for wrong_types in (
         (x.astype(np.int8), columns, out),
@@ -93,15 +102,31 @@ def test_what_does_not_fit_is_refused() -> None:
             multiply(*wrong_types)
 
 
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="names instructions of x86")
-def test_machine_code_sums_pairs_of_products() -> None:
-    """One instruction for two products each, and no product of 32 bits."""
-    x, out = np.ones((8, 6), np.int16), np.empty((8, 16), np.int32)
-    columns = packed(np.ones((6, 16), np.int16))
+def machine_code(lanes: int, processor: str) -> str:
+    """The kernel as compiled for a processor by name, this one or another."""
     fresh = njit(nogil=True)(multiply.py_func)
-    fresh(x, columns, out)
-    text = "\n".join(fresh.inspect_asm().values())
-    vnni = [get_host_cpu_features().get(name) for name in ("avx512vnni", "avxvnni")]
-    expected = r"\bv?pmaddwd|\bvpdpwssd" if any(vnni) else r"\bv?pmaddwd"
+    out = np.empty((8, 2 * lanes), np.int32)
+    fresh(np.ones((8, 6), np.int16), packed(np.ones((6, 2 * lanes), np.int16), lanes), out)
+    module = binding.parse_assembly("\n".join(fresh.inspect_llvm().values()))
+    target = binding.Target.from_triple("x86_64-unknown-linux-gnu")
+    return str(target.create_target_machine(cpu=processor, opt=3).emit_assembly(module))
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="compiled for x86 only")
+@pytest.mark.parametrize(
+    ("processor", "lanes", "expected"),
+    [
+        ("x86-64", NARROW, r"pmaddwd\s.*%xmm"),
+        ("znver3", NARROW, r"vpmaddwd\s.*%ymm"),
+        ("alderlake", NARROW, r"vpdpwssd\s.*%ymm"),
+        ("skylake-avx512", WIDE, r"vpmaddwd\s.*%zmm"),
+        ("sapphirerapids", WIDE, r"vpdpwssd\s.*%zmm"),
+        ("znver4", WIDE, r"vpdpwssd\s.*%zmm"),
+    ],
+)
+def test_machine_code_sums_pairs_of_products(processor: str, lanes: int, expected: str) -> None:
+    """One instruction for two products each, as wide as the processor's vectors, and no product of
+    32 bits."""
+    text = machine_code(lanes, processor)
     assert len(re.findall(expected, text)) >= 10
-    assert not re.search(r"\bv?pmulld", text)
+    assert "pmulld" not in text
