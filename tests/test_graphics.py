@@ -16,6 +16,7 @@ from source_codec.graphics import decode_graphics, encode_graphics, is_graphics
 from source_codec.graphics.mixing import new_mixer
 from source_codec.layout import GRAPHICS, PLAIN
 from source_codec.picture import Picture
+from source_codec.source_history import History
 
 Pixels = NDArray[np.uint8]
 
@@ -203,6 +204,20 @@ def test_photograph_in_a_frame_is_decided_by_the_sizes(codec: Codec, photo: Phot
     assert (header.layout.kind == GRAPHICS) == (header.payload_lengths[0] == drawn)
     assert header.payload_lengths[0] <= drawn + 2
     np.testing.assert_array_equal(codec.decode(stream), image)
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_an_enlarged_photograph_is_no_graphics(
+    codec: Codec, photo: Photo, factor: int, seed: int
+) -> None:
+    """Most of its pixels are copies, but what it was enlarged from takes less."""
+    small = photo(40, 36, 3, seed)
+    image = small.repeat(factor, 0).repeat(factor, 1)
+    assert is_graphics(image)
+    stream = codec.encode(image)
+    assert [node.kind for node in read_header(stream).layout.nodes()] == [History.ENLARGED]
+    assert len(stream) < min(len(coded(image)), len(codec.encode(small)) + 20)
 
 
 def test_parts_of_composed_images(codec: Codec) -> None:
