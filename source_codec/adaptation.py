@@ -12,11 +12,10 @@ weight of the trained W against what the image says. A block is coded with what 
 the block before the last, so that two blocks can be worked on at the same time.
 
 Exactness: whatever sums over pixels or inputs is an integer. The inputs are the network's own 8-bit
-activations; weights and gradients are rounded to 15 bits, with a power of two for each output.
-What is left is float32 and float64 arithmetic
-with +, -, x, / in a fixed order, rounded as IEEE 754 prescribes: the gradient of each pixel and the
-step. There is no library function (the exponential is a polynomial) and none of the kernels is
-compiled with relaxed floating point.
+activations; weights and gradients are rounded to 15 bits, with a power of two for each output. What
+is left is float32 and float64 arithmetic with +, -, x, / in a fixed order, rounded as IEEE 754
+prescribes: the gradient of each pixel and the step. There is no library function (the exponential
+is a polynomial) and none of the kernels is compiled with relaxed floating point.
 """
 
 from __future__ import annotations
@@ -75,8 +74,8 @@ def _layer_inputs(
 ) -> None:
     """The linear map's inputs (n, w), in 1/32: the nearest pixels, a one, hidden activations.
 
-    Padded with zeros to an even number of rows and a multiple of 16 columns. The activations stay
-    as stored, 128 less than they are: see :func:`_restored`.
+    Padded with zeros to an even number of rows and whole tiles of columns. The activations stay as
+    stored, 128 less than they are: see :func:`_restored`.
     """
     first = near.shape[1] + 1
     depth = first + hidden.shape[1]

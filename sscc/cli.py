@@ -48,7 +48,8 @@ def _root(context: typer.Context) -> None:
       sscc link photo.png --channel rayleigh --doppler 50 --snr 15 --mcs qpsk-1/2
     """
     if context.invoked_subcommand != "train":
-        # The codec's own threads share the cores: numpy's BLAS, once loaded, is to start no more.
+        # The codec's own threads share the cores: numpy's BLAS, where the receiver loads it, is to
+        # start no more.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
