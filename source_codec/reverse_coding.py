@@ -336,7 +336,7 @@ def evaluations(
 ) -> Iterator[tuple[int, Evaluation]]:
     """The model's view of each block of a step, with the block's number in the image.
 
-    The last block is shared by all threads: as many as a step has, the threads end together.
+    The last block is shared by all threads, so that they end a step together.
     """
     blocks = list(blocks_of(step, images))
     pieces = [[units] for units in blocks[:-1]] + [_pieces(blocks[-1], workers.threads)]
