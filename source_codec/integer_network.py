@@ -257,8 +257,9 @@ class IntegerNetwork:
         if len(self.colour) != 2 or len(self.heads) != 3:
             raise ModelError("a model has three heads, two of them with colour inputs")
         for layer, shape in expected:
-            if layer.weight.shape != shape:
-                raise ModelError(f"layer is {layer.weight.shape}, not {shape}")
+            if layer.weight.dtype != np.int8 or layer.weight.shape != shape:
+                given = f"{layer.weight.dtype}{layer.weight.shape}"
+                raise ModelError(f"layer is {given}, not int8{shape}")
         stream = self.stem.largest_output + sum(s.largest_output for _, s in self.blocks)
         hidden = self.neck.largest_output + max(c.largest_output for c in self.colour)
         if max(stream, hidden) >= 1 << 30:

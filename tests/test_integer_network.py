@@ -130,7 +130,9 @@ def test_later_channels_do_not_influence_earlier_ones(
         assert (network.head(2, neck, changed) != blue).any()
 
 
-def layer(weight: NDArray[np.int8], bias: int = 0, shift: int = 4) -> IntegerLayer:
+def layer(
+    weight: NDArray[np.int8] | NDArray[np.int16], bias: int = 0, shift: int = 4
+) -> IntegerLayer:
     out = len(weight)
     return IntegerLayer(
         weight, np.full(out, bias, dtype=np.int32), np.full(out, shift, dtype=np.int32)
@@ -186,6 +188,9 @@ def test_layers_that_do_not_fit_together_are_refused(network: IntegerNetwork) ->
         replace(network, heads=network.heads[:2])
     with pytest.raises(ModelError, match="layer is"):
         replace(network, neck=layer(network.neck.weight[:, :-2].copy()))
+    # Sums of three such weights would not fit into the int16 of a gray image's.
+    with pytest.raises(ModelError, match="layer is int16"):
+        replace(network, neck=layer(network.neck.weight.astype(np.int16)))
 
 
 def test_weights_are_rounded_to_8_bits() -> None:
