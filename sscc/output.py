@@ -7,7 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 Progress = Callable[[float], None]
@@ -37,9 +37,8 @@ def progress_bar(description: str) -> Iterator[Progress]:
         def describe(text: str) -> None:
             bar.update(task, description=text, refresh=True)
 
-        with ExitStack() as stack:
-            if console.is_terminal:
-                stack.enter_context(_told_of_compilation(describe, description))
+        shown = console.is_terminal
+        with _told_of_compilation(describe, description) if shown else nullcontext():
             yield lambda fraction: bar.update(task, completed=fraction)
 
 
