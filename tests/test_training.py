@@ -1,5 +1,6 @@
 """Training: the examples are those that coding meets, the loss is the code length, runs resume."""
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -891,7 +892,10 @@ def test_a_suspended_run_loses_no_minutes(
     monkeypatch.setattr(
         training,
         "time",
-        SimpleNamespace(monotonic=lambda: 2.0 * (n := next(ticks)) + (pause if n >= 3 else 0.0)),
+        SimpleNamespace(
+            monotonic=lambda: 2.0 * (n := next(ticks)) + (pause if n >= 3 else 0.0),
+            perf_counter=time.perf_counter,  # of the trial of product types, if it comes first
+        ),
     )
     trainer = Trainer(replace(config, minutes=20 / 60), tmp_path)
     assert trainer.run()
