@@ -67,7 +67,7 @@ class Variant:
 
 
 def variants() -> list[Variant]:
-    """All rows, the default first; a setting that is the default's is not repeated."""
+    """All rows, the default first; but for the order, which follows the size, none repeats it."""
     default = DEFAULT_PROCESS
     rows = [Variant(DEFAULT, "all as they are")]
     rows += [Variant("order", o.value, Process(order=o)) for o in Order if o != default.order]

@@ -1,8 +1,9 @@
 """``sscc bench progressive``: what a stream shows before all of it has come, beside JPEG 2000.
 
 After each denoising step the decoder shows the known pixels and the model's expectation at the
-others (without source histories: the parts of a composed image come one after the other). JPEG 2000
-gets the same number of bytes, in two ways, both by OpenJPEG's own rate control:
+others (without source histories: the parts of a composed image come one after the other; and in
+Halton order whatever the size). JPEG 2000 gets the same number of bytes, in two ways, both by
+OpenJPEG's own rate control:
 
 ``j2k``
     the reversible 5/3 wavelet, the coefficients of its lossless codestream cut at that rate: what
@@ -25,7 +26,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
-from source_codec import Codec
+from source_codec import Codec, Order, Process
 from sscc.images import Pixels
 from sscc.output import Progress, part_of
 
@@ -170,7 +171,7 @@ def measure(image: Pixels, codec: Codec, progress: Progress) -> Course:
         codec: ours.
         progress: called with the fraction done.
     """
-    stream = codec.encode(image, histories=False)
+    stream = codec.encode(image, Process(Order.HALTON), histories=False)
     progress(0.05)
     totals = np.cumsum(codec.step_bits(stream)).tolist()
     progress(0.15)

@@ -22,11 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from source_codec.codec import coding_planes
+from source_codec.experts import Kind
 from source_codec.features import density_class
 from source_codec.logistic_mixture import Mixture, code_length
 from source_codec.model import Model
 from source_codec.order import TILE_HEIGHT, TILE_WIDTH, Order, rank_map
-from source_codec.reverse_coding import Context, Step, blocks_of, input_units
+from source_codec.process import Step
+from source_codec.reverse_coding import CHUNK, Context, blocks_of, input_units
 from source_codec.schedule import Schedule, boundaries
 from source_codec.workers import Workers
 from sscc.errors import InputError
@@ -66,15 +68,16 @@ def bits_by_interval(
         float64 (G - 1,).
     """
     total = np.zeros(len(GRID) - 1)
-    for block, units in enumerate(blocks_of(step, 1)):
-        evaluation = context.evaluate(step, units)
-        span = units[0].span
-        pixels = truth[step.ys[span], step.xs[span]]
-        members = [(i, np.flatnonzero(interval[span] == i)) for i in np.unique(interval[span])]
+    intervals = np.split(interval, range(CHUNK, len(interval), CHUNK))
+    for number, (block, own) in enumerate(zip(blocks_of(step, 1), intervals, strict=True)):
+        evaluation = context.evaluate(step, block)
+        pixels = truth[block.ys, block.xs]
+        members = [(i, np.flatnonzero(own == i)) for i in np.unique(own)]
         residual = np.empty((len(pixels), 2), dtype=np.int32)
         for channel in range(context.channels):
             values = pixels[:, channel].astype(np.int32)
-            *columns, logistic = context.predict(step, block, evaluation, channel, residual).mixture
+            prediction = context.predict(step, number, evaluation, channel, residual)
+            *columns, logistic = prediction.mixture
             for i, rows in members:
                 part = Mixture._make([*(np.take(a, rows, axis=1) for a in columns), logistic])
                 total[i] += code_length(part, values[rows])
@@ -99,10 +102,11 @@ def interval_bits(image: Pixels, model: Model) -> NDArray[np.float64]:
     ranks, _ = rank_map(Order.HALTON, *truth.shape[:2])
     context = Context(model, np.zeros_like(truth)[None], gray=image.ndim == 2)
     bits = np.zeros((len(GRID) - 1, len(GRID) - 1))
+    kind = Kind.of(Order.HALTON, *ranks.shape)
 
     def pixels_between(first: int, stop: int) -> Step:
         ys, xs = (axis.astype(np.int32) for axis in np.nonzero((ranks >= first) & (ranks < stop)))
-        return Step(ys, xs, density_class(first, N_RANKS))
+        return Step(ys, xs, density_class(first, N_RANKS), kind)
 
     for k, (known, following) in enumerate(pairwise(GRID)):
         context.begin_step()

@@ -19,7 +19,7 @@ from source_codec.errors import (
     UnsupportedStream,
 )
 from source_codec.order import Order
-from source_codec.reverse_coding import Process
+from source_codec.process import Process
 from source_codec.schedule import Schedule
 
 __all__ = [

@@ -6,10 +6,10 @@ ends improve it by the same step of online natural gradient descent on the code 
 
     W <- W - (A + d I)^-1 G / (V (n + n0))
 
-with G the summed gradient of a block, A the second moments of the map's inputs, V those of the
-gradient by each output, n the pixels seen (old ones are slowly forgotten), d a damping and n0 the
-weight of the trained W against what the image says. A block is coded with what was learned up to
-the block before the last, so that two blocks can be worked on at the same time.
+with G the summed gradient of a block, A the second moments of the map's inputs (of every eighth
+pixel), V those of the gradient by each output, n the pixels seen (old ones are slowly forgotten), d
+a damping and n0 the weight of the trained W against what the image says. A block is coded with what
+was learned up to the block before the last, so that two blocks can be worked on at the same time.
 
 Exactness: whatever sums over pixels or inputs is an integer. The inputs are the network's own 8-bit
 activations; weights and gradients are rounded to 15 bits, with a power of two for each output. What
@@ -27,11 +27,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from source_codec.features import FINE_RADIUS, LANES, ONE
+from source_codec.features import ONE
 from source_codec.integer_network import ZERO_POINT, IntegerLayer
 from source_codec.integer_products import COLUMNS, VECTOR, multiply, packed, padded_to
 from source_codec.logistic_mixture import Mixture
 from source_codec.network_shape import FLOOR_BITS, N_MIXTURES
+from source_codec.window import LANES, Window
 
 DELAY = 2
 """A block is coded with what was learned up to this many blocks before. Part of the format."""
@@ -39,6 +40,8 @@ PRIOR_PIXELS = 40000.0
 DAMPING = 0.1
 MEMORY = 0.99
 """What is kept of the statistics at each block."""
+MOMENT_SHARE = 8
+"""The inputs' second moments are those of one pixel of so many."""
 FACTOR_BLOCKS = 4
 """The inputs' second moments change slowly: their matrix is factorised after each of a head's first
 blocks, and then after one of this many."""
@@ -50,22 +53,13 @@ _ROWS = 64  # pixels handled together, so that they stay in the cache
 _EXACT_ROWS = 1 << 9  # sums over so many products of codes and inputs stay below 2^31
 
 
-def _near_places() -> NDArray[np.intp]:
-    """The twelve nearest places."""
-    places = [
-        (dy, dx)
-        for dy in range(-FINE_RADIUS, FINE_RADIUS + 1)
-        for dx in range(-FINE_RADIUS, FINE_RADIUS + 1)
-        if dy or dx
-    ]
-    near = [p for p, (dy, dx) in enumerate(places) if dy * dy + dx * dx <= 4]
-    return np.array(near, dtype=np.intp)
+def near_inputs(window: Window, gray: bool) -> NDArray[np.intp]:
+    """Indices of the twelve nearest pixels among the inputs that :func:`features.extract` gives.
 
-
-NEAR_GRAY = _near_places()
-"""Indices, among the network's inputs of gray images, of the nearest pixels."""
-NEAR = (LANES * NEAR_GRAY[:, None] + np.arange(3)).ravel()
-"""The same of other images, and all three channels."""
+    Of gray images one each, of others all three channels.
+    """
+    nearest = window.nearest
+    return nearest if gray else (LANES * nearest[:, None] + np.arange(3)).ravel()
 
 
 @njit(cache=True, nogil=True)
@@ -309,15 +303,11 @@ def _gradient_codes(
 
 
 @njit(cache=True, nogil=True)
-def _turn(inputs: NDArray[np.int16], lines: NDArray[np.int16], columns: NDArray[np.int16]) -> None:
-    """Inputs (n, w) as rows of their own (w, n), and as :func:`integer_products.packed`."""
+def _pack(inputs: NDArray[np.int16], columns: NDArray[np.int16]) -> None:
+    """Inputs (n, w) as :func:`integer_products.packed` gives them."""
     lanes = columns.shape[2]
     for start in range(0, inputs.shape[0], _ROWS):
         rows = inputs[start : start + _ROWS]
-        for column in range(inputs.shape[1]):
-            line = lines[column, start : start + _ROWS]
-            for n in range(rows.shape[0]):
-                line[n] = rows[n, column]
         for pair in range(rows.shape[0] // 2):
             for vector in range(columns.shape[0]):
                 to = columns[vector, start // 2 + pair]
@@ -326,12 +316,30 @@ def _turn(inputs: NDArray[np.int16], lines: NDArray[np.int16], columns: NDArray[
                     to[lane, 1] = rows[2 * pair + 1, lanes * vector + lane]
 
 
+def _packed(inputs: NDArray[np.int16]) -> NDArray[np.int16]:
+    """:func:`_pack` into an array of its own."""
+    rows, width = inputs.shape
+    columns = np.empty((width // VECTOR, rows // 2, VECTOR, 2), dtype=np.int16)
+    _pack(inputs, columns)
+    return columns
+
+
 @njit(cache=True, nogil=True)
 def _add_moments(
-    lines: NDArray[np.int16], columns: NDArray[np.int16], total: NDArray[np.int64]
+    inputs: NDArray[np.int16], columns: NDArray[np.int16], total: NDArray[np.int64]
 ) -> None:
-    """Adds the sums over pixels of all products of two inputs: ``total += lines @ lines.T``."""
-    width, lanes = lines.shape[0], columns.shape[2]
+    """Adds the sums over pixels of all products of two inputs: ``total += inputs.T @ inputs``.
+
+    Args:
+        inputs: (n, w), n even.
+        columns: the same, packed.
+        total: (w, w).
+    """
+    width, lanes = inputs.shape[1], columns.shape[2]
+    lines = np.empty((width, inputs.shape[0]), dtype=np.int16)
+    for n in range(inputs.shape[0]):
+        for column in range(width):
+            lines[column, n] = inputs[n, column]
     tile = 2 * lanes
     sums = np.empty((tile, width), dtype=np.int32)
     for first in range(0, width, tile):
@@ -459,11 +467,7 @@ class _Head:
         depth, outputs = self.weight.shape
         rows, width = inputs.shape
         count = gradient.shape[1]
-        lines = np.empty(inputs.shape[::-1], dtype=np.int16)
-        columns = np.empty((width // VECTOR, rows // 2, VECTOR, 2), dtype=np.int16)
-        _turn(inputs, lines, columns)
-        _add_moments(lines, columns, self.recent)
-        self.recent_pixels += count
+        self._add_moments(inputs[:count:MOMENT_SHARE])
         self.kept *= MEMORY
         if self.blocks < FACTOR_BLOCKS or self.blocks % FACTOR_BLOCKS == 0:
             self._factorise_moments()
@@ -476,7 +480,7 @@ class _Head:
             squares = np.empty(outputs, dtype=np.int64)
             _gradient_codes(gradient, np.ldexp(np.float32(1), exponent), codes, squares)
             sums = np.empty((outputs, width), dtype=np.int64)
-            _sum_gradients(codes, columns, sums)
+            _sum_gradients(codes, _packed(inputs), sums)
             by_weight = np.ascontiguousarray(sums.T)
             _restored(by_weight, self.near, self.hidden)
             power = np.ldexp(1.0, -exponent)
@@ -489,6 +493,14 @@ class _Head:
             if np.isfinite(moved).all():
                 self.weight = np.clip(moved, -_LARGEST_WEIGHT, _LARGEST_WEIGHT)
         self.versions = [*self.versions[-DELAY:], (block, self._rounded())]
+
+    def _add_moments(self, sample: NDArray[np.int16]) -> None:
+        """Takes note of the second moments of some pixels' inputs (n, w)."""
+        count, width = sample.shape
+        rows = np.zeros((padded_to(count, 2), width), dtype=np.int16)
+        rows[:count] = sample
+        _add_moments(rows, _packed(rows), self.recent)
+        self.recent_pixels += count
 
     def _factorise_moments(self) -> None:
         """Takes the recent blocks' inputs into the second moments."""
@@ -555,7 +567,7 @@ class Adaptation:
             key: expert and channel.
             layer: the head's output layer in the model.
             hidden: int16 (N, head width), from ``IntegerNetwork.hidden``.
-            near: int16 (N, 36), the inputs :data:`NEAR`; (N, 12) of gray images.
+            near: int16 (N, 36), the inputs :func:`near_inputs`; (N, 12) of gray images.
 
         Returns:
             int32 (N, 15 + c), as of ``IntegerNetwork.head``, and int16 (n, w), the layer's padded

@@ -16,19 +16,19 @@ from source_codec.composition import PartShape, Samples
 from source_codec.container import DEFAULT_PROCESS, MAX_SIDE, Header
 from source_codec.errors import CorruptStream, UnsupportedImage, UnsupportedStream
 from source_codec.expectation import expected_images
-from source_codec.features import GREEN_FIRST, SMALL_PIXELS
+from source_codec.experts import Kind
+from source_codec.features import GREEN_FIRST
 from source_codec.graphics import decode_graphics
 from source_codec.layout import GRAPHICS, PLAIN, Layout, Leaf, compose, join, picture_of
 from source_codec.model import Model
+from source_codec.order import SMALL_PIXELS
 from source_codec.picture import Picture
-from source_codec.range_coder import RangeEncoder
+from source_codec.process import Process, steps_of
+from source_codec.range_coder import RangeEncoders
 from source_codec.reverse_coding import (
     Context,
-    Process,
     decode_images,
     encode_steps,
-    finished_payload,
-    steps_of,
 )
 from source_codec.workers import Workers
 
@@ -36,6 +36,8 @@ Image = NDArray[np.uint8]
 Progress = Callable[[float], None]
 _BATCH_PIXELS = 1 << 20
 """Images of one size are coded together up to this many pixels."""
+_PREVIEWS = 32
+"""Previews of a wavefront, at most."""
 _GRAPHICS_FRONT = 2
 """Bytes more in the header where the whole image is graphics."""
 
@@ -223,14 +225,14 @@ class Codec:
         for group in _groups([(PartShape.of(image), process) for image in images]):
             planes = np.stack([coding_planes(images[i]) for i in group.indices])
             report = share.of(group.pixels)
-            coders: list[RangeEncoder] = []
+            coders = RangeEncoders(0)
             gray = group.shape.channels == 1
             steps = encode_steps(self.model, planes, gray, process, self._workers)
             for fraction, coders in steps:  # noqa: B007 (the last coders are used)
                 if report:
                     report(fraction)
-            for index, coder in zip(group.indices, coders, strict=True):
-                payloads[index] = finished_payload(coder)
+            for number, index in enumerate(group.indices):
+                payloads[index] = coders.finished(number)
         return payloads
 
     def decode(self, data: bytes) -> Samples:
@@ -295,10 +297,11 @@ class Codec:
         """Decodes step by step.
 
         Yields:
-            After each denoising step ``(image, known_mask)``: the known pixels are final, the
-            others hold what the model expects there, as a preview, which takes an evaluation of
-            the model at all of them. A part that is graphics comes in one step. The last image is
-            complete and proved by the hash; until then nothing is proved.
+            After each denoising step ``(image, known_mask)``, or after each 32nd part of the pixels
+            where the steps are many (along the wavefront of a small image): the known pixels are
+            final, the others hold what the model expects there, as a preview, which takes an
+            evaluation of the model at all of them. A part that is graphics comes in one step. The
+            last image is complete and proved by the hash; until then nothing is proved.
 
         Raises:
             CorruptStream: as :meth:`decode`; at the latest after the last step.
@@ -330,12 +333,16 @@ class Codec:
             yield _decoded_graphics(payload, shape), np.ones((shape.height, shape.width), bool)
             return
         group = _Group([0], shape, process)
-        densities = [step.density for step in steps_of(process, shape.height, shape.width)]
-        steps = zip_longest(self._steps([payload], group), densities[1:])
-        for context, density in steps:  # that of the next step; none after the last
+        plan = list(steps_of(process, shape.height, shape.width))
+        shown = 0
+        for context, following in zip_longest(self._steps([payload], group), plan[1:]):
             planes = context.images
-            if density is not None:
-                planes = expected_images(context, density, self._workers)
+            if following is not None:
+                part = int(context.known.sum()) * _PREVIEWS // context.known.size
+                if following.kind is Kind.WAVEFRONT and part == shown:
+                    continue
+                shown = part
+                planes = expected_images(context, following.density, self._workers)
             yield _from_planes(planes[0], shape.channels), context.known.astype(bool)
 
     def step_bits(self, data: bytes) -> list[int]:
@@ -353,7 +360,7 @@ class Codec:
                 continue
             planes = coding_planes(part)[None]
             steps = encode_steps(self.model, planes, part.ndim == 2, header.process, self._workers)
-            totals = [coders[0].bits for _, coders in steps]
+            totals = [coders.bits(0) for _, coders in steps]
             bits += [int(count) for count in np.diff([0, *totals])]
         return bits
 

@@ -15,16 +15,16 @@ layout                 only when flag COMPOSED is set: a byte (channels, plus 8 
                        then the tree of :mod:`source_codec.layout`, each node a byte (its kind; 0:
                        plain; 32: graphics), and if composed a varint (length of the side
                        information), the side information, and the nodes of its parts
-varint, ...            payload length in bytes, for each plain part
+varint, ...            payload length in bytes, for each plain part but the last
 2 or 4 bytes           check of all bytes before and after this field (CRC-32, truncated)
 2 or 8 bytes           BLAKE2b hash of the pixels, truncated
-payloads               range-coder words; of graphics the bytes of a binary range coder
+payloads               bytes of a range coder; of graphics those of a binary one
 =====================  =====================================================================
 
-Flags: GRAY 1, SQUARE 2, PROCESS 4, COMPOSED 8. The format version is 3 if a part is graphics, and
-2 otherwise. Images of at most 64x64 pixels take the short check
-and hash (32 bits together); larger ones 96 bits. Varints are LEB128, at most four bytes. Every
-field has one valid encoding only, so that a stream cannot be altered without a trace.
+Flags: GRAY 1, SQUARE 2, PROCESS 4, COMPOSED 8. The format version is 4. Images of at most 64x64
+pixels take the short check and hash (32 bits together); larger ones 96 bits. Varints are LEB128, at
+most four bytes. Every field has one valid encoding only, so that a stream cannot be altered without
+a trace.
 
 The check rejects damage before any decoding; the hash proves the decoded pixels.
 """
@@ -41,17 +41,15 @@ import numpy as np
 
 from source_codec.composition import PartShape, Samples
 from source_codec.errors import CorruptStream, UnsupportedStream
-from source_codec.features import SMALL_PIXELS
 from source_codec.layout import GRAPHICS, PLAIN, Layout, check_level, check_plain, part_shapes
-from source_codec.order import Order
-from source_codec.reverse_coding import LEAST_BITS_PER_VALUE, Process
+from source_codec.order import SMALL_PIXELS, Order
+from source_codec.process import Process
+from source_codec.reverse_coding import LEAST_BITS_PER_VALUE
 from source_codec.schedule import MAX_STEPS, Schedule
 from source_codec.varint import varint
 
 MAGIC = b"\xddM"
-VERSION = 2
-GRAPHICS_VERSION = 3
-"""Of streams that decoders of version 2 do not read, since a part of them is graphics."""
+VERSION = 4
 MAX_SIDE = 4096
 MODEL_ID_BYTES = 2
 DEFAULT_PROCESS = Process()
@@ -142,12 +140,6 @@ def _layout_bytes(layout: Layout) -> bytes:
     return front + b"".join(_layout_bytes(part) for part in layout.parts)
 
 
-def _version(layout: Layout) -> int:
-    """The oldest format version that has all of a layout."""
-    kinds = {leaf.kind for leaf in layout.leaves()}
-    return GRAPHICS_VERSION if GRAPHICS in kinds else VERSION
-
-
 def _read_layout(reader: _Reader, shape: PartShape, level: int = 0) -> Layout:
     check_level(level)
     kind = reader.take(1)[0]
@@ -179,9 +171,7 @@ def pack(
     composed = layout.kind != PLAIN
     flags = _GRAY * (channels == 1) | _SQUARE * (height == width)
     flags |= _PROCESS * (process != DEFAULT_PROCESS) | _COMPOSED * composed
-    front = (
-        MAGIC + bytes([_version(layout) << 4 | flags]) + model_id[:MODEL_ID_BYTES] + varint(width)
-    )
+    front = MAGIC + bytes([VERSION << 4 | flags]) + model_id[:MODEL_ID_BYTES] + varint(width)
     if height != width:
         front += varint(height)
     if process != DEFAULT_PROCESS:
@@ -190,7 +180,7 @@ def pack(
         front += bytes([codes, process.steps])
     if composed:
         front += bytes([channels | _DEEP * (layout.shape.depth == 16)]) + _layout_bytes(layout)
-    front += b"".join(varint(len(payload)) for payload in payloads)
+    front += b"".join(varint(len(payload)) for payload in payloads[:-1])
     check_bytes, hash_bytes = _field_bytes(height * width <= SMALL_PIXELS)
     back = pixel_hash(image)[:hash_bytes] + b"".join(payloads)
     check = zlib.crc32(front + back).to_bytes(4, "little")[:check_bytes]
@@ -209,10 +199,8 @@ def read_header(data: bytes) -> Header:
         raise CorruptStream("not a .ddm stream")
     version_flags = reader.take(1)[0]
     version, flags = version_flags >> 4, version_flags & 15
-    if version not in (VERSION, GRAPHICS_VERSION):
-        raise UnsupportedStream(
-            f"format version {version}, this decoder reads {VERSION} and {GRAPHICS_VERSION}"
-        )
+    if version != VERSION:
+        raise UnsupportedStream(f"format version {version}, this decoder reads {VERSION}")
     model_id = reader.take(MODEL_ID_BYTES)
     width = reader.varint()
     height = width if flags & _SQUARE else reader.varint()
@@ -239,19 +227,16 @@ def read_header(data: bytes) -> Header:
         layout = _read_layout(reader, PartShape(height, width, channels, depth))
         if layout.kind == PLAIN:
             raise CorruptStream("the header calls a plain image composed")
-    if version != _version(layout):
-        raise CorruptStream("the format version is not that of the parts")
     leaves = layout.leaves()
-    lengths = tuple(reader.varint() for _ in leaves)
+    lengths = [reader.varint() for _ in leaves[1:]]
     front = data[: reader.position]
     check_bytes, hash_bytes = _field_bytes(height * width <= SMALL_PIXELS)
     check = reader.take(check_bytes)
     back = data[reader.position :]
     stored_hash = reader.take(hash_bytes)
-    if len(data) != reader.position + sum(lengths):
-        raise CorruptStream(
-            f"payload of {len(data) - reader.position} bytes where the header says {sum(lengths)}"
-        )
+    lengths.append(len(data) - reader.position - sum(lengths))
+    if lengths[-1] < 0:
+        raise CorruptStream("the stream is truncated: the header says that there is more")
     if zlib.crc32(front + back).to_bytes(4, "little")[:check_bytes] != check:
         raise CorruptStream("the stream is damaged: its check does not match")
     for leaf, length in zip(leaves, lengths, strict=True):
@@ -267,7 +252,7 @@ def read_header(data: bytes) -> Header:
         process,
         model_id,
         layout,
-        lengths,
+        tuple(lengths),
         stored_hash,
         reader.position,
     )

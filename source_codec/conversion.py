@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from source_codec.denoiser import Denoiser, QuantLinear, quantise_weight
 from source_codec.errors import ModelError
-from source_codec.features import N_DENSITIES
+from source_codec.experts import PHASES, Kind
 from source_codec.integer_network import (
     STREAM_BITS,
     ZERO_POINT,
@@ -27,6 +27,7 @@ from source_codec.logistic_mixture import (
 )
 from source_codec.model import Model
 from source_codec.network_shape import ACTIVATION_BITS, INPUT_BITS, N_MIXTURES, DenoiserShape
+from source_codec.window import N_DENSITIES
 
 
 def _integer_layer(
@@ -72,6 +73,7 @@ def _integer_network(denoiser: Denoiser) -> IntegerNetwork:
     stem, *rest = (_integer_layer(*grid) for grid in _grids(denoiser))
     in_blocks, (neck, *last) = rest[: 2 * denoiser.shape.blocks], rest[2 * denoiser.shape.blocks :]
     return IntegerNetwork(
+        window=denoiser.window,
         stem=stem,
         blocks=tuple(zip(in_blocks[::2], in_blocks[1::2], strict=True)),
         neck=neck,
@@ -80,9 +82,14 @@ def _integer_network(denoiser: Denoiser) -> IntegerNetwork:
     )
 
 
+def untrained(shapes: Sequence[DenoiserShape]) -> list[Denoiser]:
+    """Experts of given sizes, in the order of :data:`source_codec.experts.PHASES`."""
+    return [Denoiser(shape, phase.window) for shape, phase in zip(shapes, PHASES, strict=True)]
+
+
 def from_denoisers(denoisers: Sequence[Denoiser], notes: str = "") -> Model:
     """Exports trained experts to integers, with temperature zero (uncalibrated)."""
-    temperature = np.zeros((2, N_DENSITIES, 3), dtype=np.int8)
+    temperature = np.zeros((len(Kind), N_DENSITIES, 3), dtype=np.int8)
     experts = tuple(_integer_network(denoiser) for denoiser in denoisers)
     return Model(experts, MixtureTables.compute(), temperature, notes)
 
@@ -94,7 +101,7 @@ def to_denoisers(model: Model) -> list[Denoiser]:
 
 def _float_network(network: IntegerNetwork) -> Denoiser:
     shape = DenoiserShape(len(network.stem.weight), len(network.blocks), network.head_width)
-    denoiser = Denoiser(shape)
+    denoiser = Denoiser(shape, network.window)
     with torch.no_grad():
         for (layer, input_bits, output_bits, shifted), integers in zip(
             _grids(denoiser), network.layers(), strict=True

@@ -18,7 +18,6 @@ from numba import njit, prange
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from source_codec.features import N_INPUTS
 from source_codec.network_shape import (
     ACTIVATION_BITS,
     ACTIVATION_MAX,
@@ -29,6 +28,7 @@ from source_codec.network_shape import (
     DenoiserShape,
     head_outputs,
 )
+from source_codec.window import Window
 
 
 def quantise_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,13 +123,18 @@ class ResidualBlock(nn.Module):
 
 
 class Denoiser(nn.Module):
-    """Masked features -> mixture parameters of the three channels."""
+    """Masked features -> mixture parameters of the three channels.
 
-    def __init__(self, shape: DenoiserShape) -> None:
+    Args:
+        shape: sizes of the network.
+        window: what it sees.
+    """
+
+    def __init__(self, shape: DenoiserShape, window: Window) -> None:
         super().__init__()
-        self.shape = shape
+        self.shape, self.window = shape, window
         width = shape.width
-        self.stem = QuantLinear(N_INPUTS, width)
+        self.stem = QuantLinear(window.inputs, width)
         self.blocks: list[ResidualBlock] = nn.ModuleList(  # type: ignore[assignment]
             ResidualBlock(width) for _ in range(shape.blocks)
         )
@@ -176,7 +181,7 @@ class Denoiser(nn.Module):
             layer.pass_gradient()
 
     def trunk(self, x: Tensor) -> Tensor:
-        """Network inputs (N, 672), integers as floats -> pre-activations of the three heads."""
+        """Inputs (N, window.inputs), integers as floats -> pre-activations of the three heads."""
         h = self.stem(x * 2.0**-INPUT_BITS)
         for block in self.blocks:
             h = block(h)
@@ -187,8 +192,8 @@ class Denoiser(nn.Module):
         """Mixture parameters given the features and the true residuals.
 
         Args:
-            x: (N, 672) integers as floats; bfloat16 carries them, and all weights, exactly, and
-                trains fastest.
+            x: (N, window.inputs) integers as floats; bfloat16 carries them, and all weights,
+                exactly, and trains fastest.
             residual: (N, 3) true value minus base, in input units, unclipped floats; channel c
                 sees those of the channels before it only.
 

@@ -13,8 +13,11 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from source_codec.experts import Kind
 from source_codec.logistic_mixture import Mixture
-from source_codec.reverse_coding import Context, Step, Unit, blocks_of, input_units
+from source_codec.order import Order
+from source_codec.process import Step
+from source_codec.reverse_coding import Block, Context, blocks_of, input_units
 from source_codec.workers import Workers
 
 _LEVEL = 2.0**-7
@@ -40,10 +43,10 @@ def mixture_mean(m: Mixture) -> NDArray[np.float64]:
 
 
 def _block_expectation(
-    context: Context, step: Step, units: list[Unit]
-) -> tuple[list[Unit], NDArray[np.uint8]]:
+    context: Context, step: Step, block: Block
+) -> tuple[Block, NDArray[np.uint8]]:
     """Expected pixels (N, 3) of a block, in coding order of the channels."""
-    evaluation = context.evaluate(step, units)
+    evaluation = context.evaluate(step, block)
     n = len(evaluation.exponent)
     pixels = np.empty((n, 3), dtype=np.uint8)
     residual = np.empty((n, 2), dtype=np.int32)
@@ -57,7 +60,7 @@ def _block_expectation(
             residual[:, channel] = input_units(values, base, evaluation.exponent)
     if context.channels == 1:
         pixels[:, 1:] = pixels[:, :1]
-    return units, pixels
+    return block, pixels
 
 
 def expected_images(context: Context, density: int, workers: Workers) -> NDArray[np.uint8]:
@@ -78,12 +81,12 @@ def expected_images(context: Context, density: int, workers: Workers) -> NDArray
     ys, xs = (axis.astype(np.int32) for axis in np.nonzero(context.known == 0))
     if not len(ys):
         return images
-    step = Step(ys, xs, density)
+    # Not of a wavefront's kind, whose network knows the pixels next to it only.
+    step = Step(ys, xs, density, Kind.of(Order.HALTON, *context.known.shape))
     context.begin_step()
     work = workers.map(
         partial(_block_expectation, context, step), blocks_of(step, len(context.images))
     )
-    for units, pixels in work:
-        for unit in units:
-            images[unit.image, ys[unit.span], xs[unit.span]] = pixels[unit.rows]
+    for block, pixels in work:
+        images[block.where] = pixels
     return images

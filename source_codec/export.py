@@ -9,25 +9,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from source_codec.calibration import fit_temperatures
-from source_codec.conversion import from_denoisers
-from source_codec.denoiser import Denoiser
-from source_codec.experts import PHASES
-from source_codec.features import N_DENSITIES, SMALL_PIXELS
+from source_codec.calibration import fit_temperatures, is_small
+from source_codec.conversion import from_denoisers, untrained
+from source_codec.experts import PHASES, Kind
 from source_codec.model import Model
 from source_codec.training import read_checkpoint
 from source_codec.training_config import TrainingConfig
 from source_codec.training_data import ImageStream
+from source_codec.window import N_DENSITIES
 from source_codec.workers import Workers
 
 CROP = 256
 LARGE_IMAGES = 5
 SMALL_IMAGES = 60
 """Pieces of 256x256 pixels, or small images, taken from each validation source."""
-
-
-def _is_small(image: NDArray[np.uint8]) -> bool:
-    return image.shape[0] * image.shape[1] <= SMALL_PIXELS
 
 
 def calibration_images(config: TrainingConfig) -> list[NDArray[np.uint8]]:
@@ -40,7 +35,7 @@ def calibration_images(config: TrainingConfig) -> list[NDArray[np.uint8]]:
         if not source.gray:
             stream = ImageStream(config.data_root, source, CROP, np.random.default_rng(30_000))
             first = stream.draw()
-            count = SMALL_IMAGES if _is_small(first) else LARGE_IMAGES
+            count = SMALL_IMAGES if is_small(first) else LARGE_IMAGES
             images += [first, *(stream.draw() for _ in range(count - 1))]
     return images
 
@@ -53,13 +48,19 @@ def _calibrated(
     progress: Callable[[float], None] | None,
 ) -> Model:
     """The model with new temperatures for its trained experts, as far as there are images."""
-    refit = np.zeros((2, N_DENSITIES, 1), dtype=bool)
-    classes = set()
-    for phase, is_trained in zip(PHASES, trained, strict=True):
-        if is_trained and any(_is_small(image) == phase.small for image in images):
-            refit[int(phase.small), phase.densities] = True
-            classes.add(phase.small)
-    chosen = [image for image in images if _is_small(image) in classes]
+    refit = np.zeros((len(Kind), N_DENSITIES, 1), dtype=bool)
+    chosen: list[NDArray[np.uint8]] = []
+    for small in (False, True):
+        own = [image for image in images if is_small(image) == small]
+        phases = [
+            phase
+            for phase, is_trained in zip(PHASES, trained, strict=True)
+            if is_trained and (phase.kind is not Kind.LARGE) == small
+        ]
+        if own and phases:
+            chosen += own
+            for phase in phases:
+                refit[phase.kind, phase.densities] = True
     if not chosen:
         return model
     # On a worker's thread, as when coding: there torch keeps to one thread.
@@ -93,7 +94,7 @@ def export_checkpoint(
         ModelError: not a checkpoint, or weights that the integer format does not hold.
     """
     state = read_checkpoint(checkpoint)
-    denoisers = [Denoiser(shape) for shape in state["shapes"]]
+    denoisers = untrained(state["shapes"])
     for denoiser, average in zip(denoisers, state["averages"], strict=True):
         denoiser.load_state_dict(average)
     model = from_denoisers(denoisers, notes)

@@ -25,7 +25,6 @@ from numba import njit
 from numpy.typing import DTypeLike, NDArray
 
 from source_codec.errors import ModelError
-from source_codec.features import N_INPUTS, gray_weights
 from source_codec.integer_products import COLUMNS, multiply, packed, padded_to
 from source_codec.network_shape import (
     ACTIVATION_BITS,
@@ -33,6 +32,7 @@ from source_codec.network_shape import (
     COLOUR_INPUTS,
     head_outputs,
 )
+from source_codec.window import Window
 
 STREAM_BITS = 8
 """Fraction bits of the residual stream and of the heads' pre-activations."""
@@ -231,6 +231,7 @@ class IntegerNetwork:
     """The exported denoiser.
 
     Attributes:
+        window: what it sees.
         stem: inputs -> residual stream.
         blocks: pairs of layers of the residual blocks.
         neck: residual stream -> pre-activations of the three heads.
@@ -238,6 +239,7 @@ class IntegerNetwork:
         heads: per channel, hidden activations -> mixture parameters.
     """
 
+    window: Window
     stem: IntegerLayer
     blocks: tuple[tuple[IntegerLayer, IntegerLayer], ...]
     neck: IntegerLayer
@@ -246,7 +248,7 @@ class IntegerNetwork:
 
     def __post_init__(self) -> None:
         width = self.stem.weight.shape[0]
-        expected = [(self.stem, (width, N_INPUTS))]
+        expected = [(self.stem, (width, self.window.inputs))]
         expected += [(layer, (width, width)) for block in self.blocks for layer in block]
         head_width = self.neck.weight.shape[0] // 3
         expected.append((self.neck, (3 * head_width, width)))
@@ -278,14 +280,15 @@ class IntegerNetwork:
     @cached_property
     def _gray_ends(self) -> tuple[IntegerLayer, IntegerLayer]:
         """Stem and neck for gray images."""
-        stem = replace(self.stem, weight=gray_weights(self.stem.weight))
+        stem = replace(self.stem, weight=self.window.gray_weights(self.stem.weight))
         return stem, self.neck.rows(slice(self.head_width))
 
     def trunk(self, inputs: NDArray[np.int16], gray: bool = False) -> NDArray[np.int32]:
         """Network inputs -> pre-activations of the heads.
 
         Args:
-            inputs: int16 (N, 672), or of gray images (N, 346), as :func:`features.extract` says.
+            inputs: int16 (N, window.inputs), or of gray images (N, window.gray_inputs), as
+                :func:`features.extract` says.
             gray: whether they are of gray images.
 
         Returns:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from source_codec.errors import CorruptStream, ModelError
 from source_codec.network_shape import FLOOR_BITS, N_MIXTURES
-from source_codec.range_coder import PRECISION, TOTAL, RangeDecoder, narrowed, unit_at
+from source_codec.range_coder import PRECISION, TOTAL, RangeDecoders, narrowed, unit_at
 
 VALUES = 256
 _SHARE = TOTAL // VALUES >> FLOOR_BITS
@@ -417,16 +417,49 @@ def _decode(
     return True
 
 
+@njit(cache=True, nogil=True)
+def _decode_runs(
+    m: Mixture,
+    states: NDArray[np.uint64],
+    words: NDArray[np.uint32],
+    bounds: NDArray[np.int64],
+    messages: NDArray[np.int32],
+    starts: NDArray[np.int32],
+    values: NDArray[np.int32],
+) -> bool:
+    for run in range(messages.shape[0]):
+        message, first = messages[run], starts[run]
+        own = words[bounds[message] : bounds[message + 1]]
+        if not _decode(m, states[message], own, first, values[first : starts[run + 1]]):
+            return False
+    return True
+
+
 def decode_values(
-    m: Mixture, decoder: RangeDecoder, rows: slice, values: NDArray[np.int32]
-) -> None:
-    """Reads the values of some rows of the distributions, into ``values[rows]``.
+    m: Mixture,
+    decoders: RangeDecoders,
+    messages: NDArray[np.int32],
+    starts: NDArray[np.int32],
+) -> NDArray[np.int32]:
+    """Reads N values under distributions (N,), in U runs, each out of one message.
+
+    Args:
+        m: the distributions.
+        decoders: of the messages.
+        messages: int32 (U,), the message of each run.
+        starts: int32 (U + 1,): run u is rows ``starts[u]`` up to ``starts[u + 1]``.
+
+    Returns:
+        int32 (N,).
 
     Raises:
-        CorruptStream: no encoder wrote the decoder's words.
+        CorruptStream: no encoder wrote the decoders' words.
     """
-    if not _decode(m, decoder.state, decoder.words, rows.start, values[rows]):
+    values = np.empty(m.weight.shape[1], dtype=np.int32)
+    states, words, bounds = decoders.states, decoders.words, decoders.bounds
+    if not _decode_runs(m, states, words, bounds, messages, starts, values):
         raise CorruptStream("the payload is not a valid range-coder stream")
+    return values
 
 
 def code_length(m: Mixture, values: NDArray[np.int32]) -> float:

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from source_codec.adaptation import DELAY, NEAR, Adaptation
+from source_codec.adaptation import DELAY, Adaptation, near_inputs
 from source_codec.errors import ModelError
-from source_codec.experts import PHASES, expert_of
-from source_codec.features import N_DENSITIES, features_at
+from source_codec.experts import PHASES, Kind, Phase, expert_of
+from source_codec.features import Features, features_at
 from source_codec.integer_network import IntegerLayer, IntegerNetwork
 from source_codec.kernel_loading import postpone_blas
 from source_codec.logistic_mixture import (
@@ -31,8 +31,9 @@ from source_codec.logistic_mixture import (
     mixture,
 )
 from source_codec.order import Order, rank_map
+from source_codec.window import N_DENSITIES
 
-FORMAT = "ddm-model-2"
+FORMAT = "ddm-model-3"
 MODEL_ID_BYTES = 8
 _GOLDEN_SIDE = 54
 _GOLDEN_RANK = 600  # leaves about 890 pixels: the network's full batch and a partial one
@@ -45,8 +46,8 @@ class Model:
     Attributes:
         experts: the denoisers in integers, in the order of :data:`source_codec.experts.PHASES`.
         tables: logistic, exponential and scale tables.
-        temperature: int8 (2, 8, 3), calibration in 1/16 octave by image class (0 large, 1 small),
-            density class (how much of the image is known) and channel.
+        temperature: int8 (3, 8, 3), calibration in 1/16 octave by kind of step, density class (how
+            much of the image is known) and channel.
         notes: free text of the file (training configuration).
     """
 
@@ -58,14 +59,18 @@ class Model:
     def __post_init__(self) -> None:
         if len(self.experts) != len(PHASES):
             raise ModelError(f"a model has {len(PHASES)} experts, not {len(self.experts)}")
-        if self.temperature.dtype != np.int8 or self.temperature.shape != (2, N_DENSITIES, 3):
+        if self.temperature.dtype != np.int8 or self.temperature.shape != (
+            len(Kind),
+            N_DENSITIES,
+            3,
+        ):
             raise ModelError("temperature table of wrong type or shape")
         if np.abs(self.temperature.astype(int)).max() > MAX_TEMPERATURE:
             raise ModelError("temperature out of range")
 
-    def expert(self, density: int, small: bool) -> IntegerNetwork:
-        """The network for a step of this density class."""
-        return self.experts[expert_of(density, small)]
+    def expert(self, density: int, kind: Kind) -> IntegerNetwork:
+        """The network for a step of this density class and kind."""
+        return self.experts[expert_of(density, kind)]
 
     def tensors(self) -> dict[str, NDArray[np.generic]]:
         """All tensors by name, as stored."""
@@ -100,12 +105,15 @@ class Model:
         ranks, _ = rank_map(Order.HALTON, _GOLDEN_SIDE, _GOLDEN_SIDE)
         known = (ranks < _GOLDEN_RANK).astype(np.uint8)
         ys, xs = np.nonzero(1 - known)
-        inputs, base, exponent = features_at(image, known, ys, xs, 5, gray=False)
-        digest = hashlib.blake2b(inputs.astype(np.int8).tobytes(), digest_size=16)
+        digest = hashlib.blake2b(digest_size=16)
         residual = (image[ys, xs, :2].astype(np.int32) - 48) * 2
         values = image[ys, xs, 2].astype(np.int32)
-        necks = [network.trunk(inputs) for network in self.experts]
-        for network, neck in zip(self.experts, necks, strict=True):
+        gray = np.repeat(image[..., :1], 3, axis=-1)
+        for network in self.experts:
+            window = network.window
+            inputs, base, exponent = features_at(window, image, known, ys, xs, 5, gray=False)
+            digest.update(inputs.astype(np.int8).tobytes())
+            neck = network.trunk(inputs)
             digest.update(neck.tobytes())
             for c in range(3):
                 coded = np.ascontiguousarray(residual[:, :c])
@@ -113,30 +121,21 @@ class Model:
                 one = mixture(parameters, base[:, c].copy(), exponent, coded, 3 * c, self.tables)
                 for array in (parameters, *intervals(one, values)):
                     digest.update(array.tobytes())
-        gray = np.repeat(image[..., :1], 3, axis=-1)
-        narrow = features_at(gray, known, ys, xs, 5, gray=True, narrow=True).inputs
-        for network in self.experts:
+            narrow = features_at(window, gray, known, ys, xs, 5, gray=True, narrow=True).inputs
             digest.update(network.trunk(narrow, gray=True).tobytes())
-        dense = expert_of(N_DENSITIES - 1, small=False)
-        digest.update(self._adapted(dense, necks[dense], inputs, base, exponent, image[ys, xs]))
+        dense = self.expert(N_DENSITIES - 1, Kind.LARGE)
+        seen = features_at(dense.window, image, known, ys, xs, 5, gray=False)
+        digest.update(self._adapted(dense, seen, image[ys, xs]))
         return digest.hexdigest()
 
     def _adapted(
-        self,
-        expert: int,
-        neck: NDArray[np.int32],
-        inputs: NDArray[np.int16],
-        base: NDArray[np.int32],
-        exponent: NDArray[np.int32],
-        pixels: NDArray[np.uint8],
+        self, network: IntegerNetwork, features: Features, pixels: NDArray[np.uint8]
     ) -> bytes:
         """Parameters of the green channel after two blocks of learning, for the self-test."""
-        network, key, no_residual = (
-            self.experts[expert],
-            (0, 0),
-            np.empty((len(inputs), 0), np.int32),
-        )
-        hidden, near = network.hidden(0, neck, no_residual), inputs[:, NEAR]
+        inputs, base, exponent = features
+        key, no_residual = (0, 0), np.empty((len(inputs), 0), np.int32)
+        hidden = network.hidden(0, network.trunk(inputs), no_residual)
+        near = inputs[:, near_inputs(network.window, gray=False)]
         green = pixels[:, 0].astype(np.int32)
         adaptation = Adaptation()
         for block in range(DELAY + 2):
@@ -196,10 +195,12 @@ class Model:
                 tensors[f"{name}.weight"], tensors[f"{name}.bias"], tensors[f"{name}.shift"]
             )
 
-        def network(expert: str) -> IntegerNetwork:
+        def network(phase: Phase) -> IntegerNetwork:
+            expert = phase.name
             firsts = [n for n in tensors if n.startswith(expert) and n.endswith(".first.weight")]
             blocks = [f"{expert}.block{b}" for b in range(len(firsts))]
             return IntegerNetwork(
+                window=phase.window,
                 stem=layer(f"{expert}.stem"),
                 blocks=tuple((layer(f"{b}.first"), layer(f"{b}.second")) for b in blocks),
                 neck=layer(f"{expert}.neck"),
@@ -213,7 +214,7 @@ class Model:
                 for name in ("logistic", "exponential", "inverse_scale", "temperature")
             }
         )
-        experts = tuple(network(phase.name) for phase in PHASES)
+        experts = tuple(network(phase) for phase in PHASES)
         return cls(experts, tables, tensors["calibration.temperature"], notes)
 
 

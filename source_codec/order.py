@@ -2,7 +2,15 @@
 
 An order is a *rank map*: an integer for every pixel; lower ranks are coded earlier, and pixels of
 equal rank are coded together. The schedule (see :mod:`source_codec.schedule`) cuts the ranks into
-steps. Every order here depends on the image size alone, so that encoder and decoder build the same
+steps.
+
+Large images are coded in Halton order: each step covers the image evenly, and the picture sharpens
+as a whole. In a small image there are too few pixels to learn much from before the last steps.
+There a *wavefront* serves better: a slanted line that runs over the image from the top left, every
+pixel of which sees all that is above and to its left: raster order, but one pixel of each of many
+rows at a time.
+
+Every order here depends on the image size alone, so that encoder and decoder build the same
 map from the header, in integers only.
 """
 
@@ -19,15 +27,23 @@ TILE_WIDTH = 27
 """Columns of the periodic Halton tile: 3^3, the same for base 3."""
 BAYER_SIDE = 32
 """Side of the tile of the recursive checkerboard; a power of two."""
+WAVEFRONT_SLOPE = 3
+"""Columns that each row of the wavefront lags behind the row above."""
+SMALL_PIXELS = 64 * 64
+"""Images of at most this many pixels are small: coded by networks of their own."""
 
 
 class Order(StrEnum):
-    """Names of the denoising orders, in the sequence of their codes in the stream header."""
+    """Names of the denoising orders, in the sequence of their codes in the stream header.
+
+    ``AUTO`` is the wavefront for small images and Halton order for others.
+    """
 
     HALTON = "halton"
     RASTER = "raster"
     RANDOM = "random"
     CHECKERBOARD = "checkerboard"
+    AUTO = "auto"
 
 
 def radical_inverse(index: NDArray[np.int64], base: int, digits: int) -> NDArray[np.int64]:
@@ -84,6 +100,11 @@ def _splitmix64(index: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return z ^ (z >> np.uint64(31))
 
 
+def is_wavefront(order: Order, height: int, width: int) -> bool:
+    """Whether an image of this size is coded along a wavefront, every rank of which is a step."""
+    return order is Order.AUTO and height * width <= SMALL_PIXELS
+
+
 def rank_map(order: Order, height: int, width: int) -> tuple[NDArray[np.int32], int]:
     """The rank of every pixel under ``order``.
 
@@ -96,8 +117,11 @@ def rank_map(order: Order, height: int, width: int) -> tuple[NDArray[np.int32], 
         Periodic orders (Halton, checkerboard) repeat their tile; raster and random rank every
         pixel of the image separately.
     """
-    if order is Order.HALTON or order is Order.CHECKERBOARD:
-        tile = halton_tile() if order is Order.HALTON else bayer_tile()
+    if is_wavefront(order, height, width):
+        y, x = np.mgrid[0:height, 0:width].astype(np.int32)
+        return x + WAVEFRONT_SLOPE * y, width + WAVEFRONT_SLOPE * (height - 1)
+    if order in (Order.AUTO, Order.HALTON, Order.CHECKERBOARD):
+        tile = bayer_tile() if order is Order.CHECKERBOARD else halton_tile()
         rows = np.arange(height) % tile.shape[0]
         columns = np.arange(width) % tile.shape[1]
         return tile[np.ix_(rows, columns)], tile.size

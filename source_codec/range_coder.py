@@ -11,6 +11,8 @@ neither side needs a table of all symbols.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -61,39 +63,82 @@ def _encode(
     return count
 
 
-class RangeEncoder:
-    """Symbols to words."""
+@njit(cache=True, nogil=True)
+def _encode_runs(
+    messages: NDArray[np.int32],
+    starts: NDArray[np.int32],
+    first: NDArray[np.int32],
+    size: NDArray[np.int32],
+    states: NDArray[np.uint64],
+    words: NDArray[np.uint32],
+    counts: NDArray[np.int64],
+) -> None:
+    for run in range(messages.shape[0]):
+        m, rows = messages[run], slice(starts[run], starts[run + 1])
+        counts[m] = _encode(first[rows], size[rows], states[m], words[m], counts[m])
 
-    def __init__(self) -> None:
-        self._state = np.array([0, _WIDEST], dtype=np.uint64)  # low end and width
-        self._words = np.empty(256, dtype=np.uint32)
-        self._count = 0
 
-    def encode(self, first: NDArray[np.int32], size: NDArray[np.int32]) -> None:
-        """Codes symbols: first units (N,) and sizes (N,), at least 1 each."""
-        needed = self._count + len(first) + 1  # at most a word a symbol, and one to finish
-        if needed > len(self._words):
-            words = np.empty(2 * needed, dtype=np.uint32)
-            words[: self._count] = self._words[: self._count]
+class RangeEncoders:
+    """Symbols to words, for several messages.
+
+    Args:
+        messages: their number M.
+    """
+
+    def __init__(self, messages: int) -> None:
+        self._states = np.tile(np.array([0, _WIDEST], dtype=np.uint64), (messages, 1))
+        self._words = np.empty((messages, 256), dtype=np.uint32)
+        self._counts = np.zeros(messages, dtype=np.int64)
+
+    def encode(
+        self,
+        messages: NDArray[np.int32],
+        starts: NDArray[np.int32],
+        first: NDArray[np.int32],
+        size: NDArray[np.int32],
+    ) -> None:
+        """Codes symbols in U runs, each into one message.
+
+        Args:
+            messages: int32 (U,), the message of each run.
+            starts: int32 (U + 1,): run u is symbols ``starts[u]`` up to ``starts[u + 1]``.
+            first, size: int32 (N,), first units and sizes of the symbols; sizes at least 1.
+        """
+        # At most a word a symbol, and one to finish.
+        needed = int((self._counts[messages] + np.diff(starts)).max()) + 1
+        if needed > self._words.shape[1]:
+            words = np.empty((len(self._counts), 2 * needed), dtype=np.uint32)
+            words[:, : self._words.shape[1]] = self._words
             self._words = words
-        self._count = _encode(first, size, self._state, self._words, self._count)
+        _encode_runs(messages, starts, first, size, self._states, self._words, self._counts)
 
-    @property
-    def bits(self) -> int:
-        """Bits that the symbols so far took, rounded down."""
-        return 32 * self._count + 64 - int(self._state[1]).bit_length()
+    def bits(self, message: int) -> int:
+        """Bits that the symbols of a message took so far, rounded down."""
+        return 32 * int(self._counts[message]) + 64 - int(self._states[message, 1]).bit_length()
 
-    def finished(self) -> NDArray[np.uint32]:
-        """All words: the shortest number in the interval, to be followed by zeros."""
-        low, width = (int(value) for value in self._state)
-        words = self._words[: self._count + 1].copy()
-        if width == _WIDEST:
-            return words[:0]
-        last = low + (1 << 32) - 1
-        if last > _WIDEST:
-            _carry(words, self._count)
-        words[self._count] = (last >> 32) & int(_WORD_MASK)
-        return words
+    def finished(self, message: int) -> bytes:
+        """A message: its settled words, the highest byte first, and its :func:`_ending`."""
+        low, width = (int(value) for value in self._states[message])
+        count = int(self._counts[message])
+        words = self._words[message, :count].copy()
+        number, length = _ending(low, width)
+        if number > _WIDEST:
+            _carry(words, count)
+        return words.astype(">u4").tobytes() + (number & _WIDEST).to_bytes(8, "big")[:length]
+
+
+def _ending(low: int, width: int) -> tuple[int, int]:
+    """The number in an interval of 64 bits that takes the fewest bytes, to be followed by zeros.
+
+    Returns:
+        The number, 2^64 if it is a carry to the settled words, and how many bytes it takes.
+    """
+    for length in range(8):
+        unit = 1 << 64 - 8 * length
+        number = -(-low // unit) * unit
+        if number < low + width:
+            return number, length
+    return low, 8
 
 
 # The kernel of a decoder keeps the state in variables: the position in the interval, the interval's
@@ -128,32 +173,50 @@ def unit_at(position: np.uint64, width: np.uint64) -> int:
     return np.int64(min(position // (width >> _SHIFT), np.uint64(TOTAL)))  # type: ignore[return-value]
 
 
-class RangeDecoder:
-    """Words to symbols.
+def _window(message: bytes, first: int) -> int:
+    """The 64 bits of a message from a byte on."""
+    return int.from_bytes(message[first : first + 8].ljust(8, b"\0"), "big")
+
+
+class RangeDecoders:
+    """Words to symbols, for several messages.
+
+    Args:
+        messages: as the encoder finished them.
 
     Attributes:
-        words: uint32, all words; after the last one come zeros.
-        state: uint64 (3,): position, width and number of words read, for the kernel that decodes.
+        words: uint32, the words of all messages, one after the other; after the last of a message
+            it goes on as if with zeros.
+        bounds: int64 (M + 1,): message m is ``words[bounds[m]:bounds[m + 1]]``.
+        states: uint64 (M, 3): position, width and number of words read, for the kernel that
+            decodes.
     """
 
-    def __init__(self, words: NDArray[np.uint32]) -> None:
-        self.words = words
-        start = [int(word) for word in words[:2]] + [0, 0]
-        self.state = np.array([start[0] << 32 | start[1], _WIDEST, 2], dtype=np.uint64)
+    def __init__(self, messages: Sequence[bytes]) -> None:
+        padded = [message + bytes(-len(message) % 4) for message in messages]
+        self.words = np.frombuffer(b"".join(padded), dtype=">u4").astype(np.uint32)
+        self.bounds = np.cumsum([0, *(len(message) // 4 for message in padded)], dtype=np.int64)
+        self._messages = messages
+        starts = [(_window(message, 0), _WIDEST, 2) for message in messages]
+        self.states = np.array(starts, dtype=np.uint64)
 
     @property
-    def overrun(self) -> bool:
-        """Whether more words were asked for than there are."""
-        return int(self.state[2]) > len(self.words)
+    def overrun(self) -> NDArray[np.bool_]:
+        """Whether more words of each message were asked for than there are."""
+        result: NDArray[np.bool_] = self.states[:, 2] > np.diff(self.bounds).astype(np.uint64)
+        return result
 
     @property
-    def complete(self) -> bool:
-        """Whether the words end as the encoder's do after the symbols decoded so far.
+    def complete(self) -> list[bool]:
+        """Whether each message ends as the encoder ends it after the symbols decoded so far."""
+        return [
+            self._is_complete(message, *state)
+            for message, state in zip(self._messages, self.states.tolist(), strict=True)
+        ]
 
-        Of the 64 bits held beyond the words that are settled, the encoder writes one word, that of
-        the first multiple of 2^32 in the interval.
-        """
-        position, width, read = (int(value) for value in self.state)
-        if width == _WIDEST:
-            return len(self.words) == 0
-        return read == len(self.words) + 1 and position < 1 << 32
+    @staticmethod
+    def _is_complete(message: bytes, position: int, width: int, read: int) -> bool:
+        settled = 4 * (read - 2)
+        coded = _window(message, settled)
+        number, length = _ending((coded - position) & _WIDEST, width)
+        return coded == number & _WIDEST and len(message) == settled + length

@@ -13,24 +13,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
-from itertools import chain, islice, pairwise
+from functools import cached_property, partial
+from itertools import chain, islice
 
 import numpy as np
 from numpy.typing import NDArray
 
-from source_codec.adaptation import NEAR, NEAR_GRAY, Adaptation
+from source_codec.adaptation import Adaptation, near_inputs
 from source_codec.errors import CorruptStream
 from source_codec.experts import expert_of
 from source_codec.features import (
-    GRAY_INPUTS,
-    N_INPUTS,
-    SMALL_PIXELS,
-    density_class,
     extract,
-    integral_table,
-    masked_image,
-    masked_integral,
+    integral_tables,
+    masked_images,
+    masked_integrals,
     reveal,
 )
 from source_codec.integer_network import IntegerNetwork
@@ -42,89 +38,69 @@ from source_codec.logistic_mixture import (
     mixture,
 )
 from source_codec.model import Model
-from source_codec.order import Order, rank_map
-from source_codec.range_coder import RangeDecoder, RangeEncoder
-from source_codec.schedule import Schedule, boundaries
+from source_codec.order import SMALL_PIXELS
+from source_codec.process import Process, Step, steps_of
+from source_codec.range_coder import RangeDecoders, RangeEncoders
 from source_codec.workers import Workers
 
 CHUNK = 1 << 11
 """Pixels of one image coded from one evaluation at most; larger steps are coded chunk by chunk
 (all from the same known pixels). Part of the stream format."""
+_LEAST_PART = 64  # pixels; to share fewer between threads takes longer than to evaluate them
 LEAST_BITS_PER_VALUE = 2.0**-12
 """Less than any value costs: the others share 255/256 of 2^-12 at least."""
 _READ_AHEAD_BITS = 128  # more than the range decoder holds beyond what it has used
 
 
 @dataclass(frozen=True)
-class Process:
-    """The parameters of the denoising process that the stream header carries.
+class Block:
+    """Pixels of a step that are evaluated together: runs of pixels of one image each.
 
     Attributes:
-        order: denoising order.
-        schedule: mask schedule.
-        steps: number of denoising steps T.
-        adaptive: whether the model follows the image (see :mod:`source_codec.adaptation`); small
-            images, which are too short to learn from, are coded without.
+        images: int32 (U,), the image of each run.
+        starts: int32 (U + 1,): run u is rows ``starts[u]`` up to ``starts[u + 1]``.
+        ys, xs: int32 (N,), the pixels.
     """
 
-    order: Order = Order.HALTON
-    schedule: Schedule = Schedule.COSINE
-    steps: int = 32
-    adaptive: bool = True
-
-
-@dataclass(frozen=True)
-class Step:
-    """One denoising step of one image size: which pixels, and how much was known before.
-
-    Attributes:
-        ys, xs: int32 (N,) pixels of the step, in raster order.
-        density: density class before the step.
-    """
-
+    images: NDArray[np.int32]
+    starts: NDArray[np.int32]
     ys: NDArray[np.int32]
     xs: NDArray[np.int32]
-    density: int
+
+    @classmethod
+    def of_images(
+        cls, first: int, count: int, ys: NDArray[np.int32], xs: NDArray[np.int32]
+    ) -> Block:
+        """The same pixels of ``count`` images."""
+        images = np.arange(first, first + count, dtype=np.int32)
+        starts = np.arange(count + 1, dtype=np.int32) * np.int32(len(ys))
+        return cls(images, starts, np.tile(ys, count), np.tile(xs, count))
+
+    def parts(self, count: int) -> list[Block]:
+        """A block of a single image in so many about equal parts, or itself."""
+        if len(self.images) > 1 or len(self.ys) < count * _LEAST_PART:
+            return [self]
+        image = int(self.images[0])
+        halves = zip(np.array_split(self.ys, count), np.array_split(self.xs, count), strict=True)
+        return [Block.of_images(image, 1, ys, xs) for ys, xs in halves]
+
+    @cached_property
+    def where(self) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
+        """Index of the pixels into a stack of images (B, H, W, 3)."""
+        return np.repeat(self.images, np.diff(self.starts)), self.ys, self.xs
 
 
-def steps_of(process: Process, height: int, width: int) -> Iterator[Step]:
-    """The denoising steps of an image of the given size; empty steps are left out."""
-    ranks, n_ranks = rank_map(process.order, height, width)
-    cuts = boundaries(process.schedule, n_ranks, process.steps)
-    flat = ranks.ravel()
-    # Pixels sorted by rank; a stable sort keeps raster order inside a rank, and each step's
-    # pixels are put back into raster order.
-    by_rank = np.argsort(flat, kind="stable").astype(np.int32)
-    starts = np.searchsorted(flat[by_rank], np.array(cuts))
-    for step in range(len(cuts) - 1):
-        pixels = np.sort(by_rank[starts[step] : starts[step + 1]])
-        if len(pixels):
-            yield Step(pixels // width, pixels % width, density_class(cuts[step], n_ranks))
-
-
-@dataclass(frozen=True)
-class Unit:
-    """A chunk of one image's step, and where its rows lie in the block."""
-
-    image: int
-    span: slice
-    rows: slice
-
-
-def blocks_of(step: Step, images: int) -> Iterator[list[Unit]]:
-    """Packs the chunks of a step in all images into blocks of at most ``CHUNK`` pixels."""
-    block: list[Unit] = []
-    filled = 0
-    for image in range(images):
-        for start in range(0, len(step.ys), CHUNK):
-            span = slice(start, min(start + CHUNK, len(step.ys)))
-            size = span.stop - span.start
-            if filled + size > CHUNK:
-                yield block
-                block, filled = [], 0
-            block.append(Unit(image, span, slice(filled, filled + size)))
-            filled += size
-    yield block
+def blocks_of(step: Step, images: int) -> Iterator[Block]:
+    """The pixels of a step in all images, in blocks of at most ``CHUNK`` pixels."""
+    n = len(step.ys)
+    together = CHUNK // n
+    for first in range(0, images, max(together, 1)):
+        if together:
+            yield Block.of_images(first, min(together, images - first), step.ys, step.xs)
+            continue
+        for start in range(0, n, CHUNK):
+            span = slice(start, start + CHUNK)
+            yield Block.of_images(first, 1, step.ys[span], step.xs[span])
 
 
 @dataclass(frozen=True)
@@ -132,7 +108,7 @@ class Evaluation:
     """The model's view of a block of N pixels, before any of them is known.
 
     Attributes:
-        units: what the rows are.
+        block: what the rows are.
         neck: int32 (N, 3 * head width), of gray images (N, head width), from
             ``IntegerNetwork.trunk``.
         near: int16 (N, 36), the nearest pixels among the network's inputs (12 of gray images).
@@ -140,19 +116,19 @@ class Evaluation:
         exponent: int32 (N,).
     """
 
-    units: list[Unit]
+    block: Block
     neck: NDArray[np.int32]
     near: NDArray[np.int16]
     base: NDArray[np.int32]
     exponent: NDArray[np.int32]
 
     @classmethod
-    def joined(cls, units: list[Unit], parts: list[Evaluation]) -> Evaluation:
+    def joined(cls, block: Block, parts: list[Evaluation]) -> Evaluation:
         """The evaluation of a block from those of its parts."""
         if len(parts) == 1:
             return parts[0]
         return cls(
-            units,
+            block,
             np.concatenate([part.neck for part in parts]),
             np.concatenate([part.near for part in parts]),
             np.concatenate([part.base for part in parts], axis=1),
@@ -201,47 +177,49 @@ class Context:
                 raise ValueError("large images are coded one by one when the model adapts to them")
             self.adaptation = Adaptation()
         self.blocks = 0
-        self._near = NEAR_GRAY if gray else NEAR
-        self._masked = [masked_image(height, width) for _ in range(count)]
-        self._integrals = [integral_table(height, width) for _ in range(count)]
+        self._masked = masked_images(count, height, width)
+        self._integrals = integral_tables(count, height, width)
 
     def network(self, step: Step) -> IntegerNetwork:
         """The expert that serves a step."""
-        return self.model.expert(step.density, self.small)
+        return self.model.expert(step.density, step.kind)
 
     def begin_step(self) -> None:
         """Takes the pixels restored so far into the context."""
-        for masked, integral in zip(self._masked, self._integrals, strict=True):
-            masked_integral(masked, integral)
+        masked_integrals(self._masked, self._integrals)
 
-    def evaluate(self, step: Step, units: list[Unit]) -> Evaluation:
+    def evaluate(self, step: Step, block: Block) -> Evaluation:
         """Evaluates the model at the pixels of a block."""
-        n = units[-1].rows.stop
+        n = len(block.ys)
         gray = self.channels == 1
-        inputs = np.empty((n, GRAY_INPUTS if gray else N_INPUTS), dtype=np.int16)
+        network = self.network(step)
+        window = network.window
+        inputs = np.empty((n, window.gray_inputs if gray else window.inputs), dtype=np.int16)
         base = np.empty((n, 3), dtype=np.int32)
         exponent = np.empty(n, dtype=np.int32)
-        for unit in units:
-            extract(
-                self._masked[unit.image],
-                self._integrals[unit.image],
-                step.ys[unit.span],
-                step.xs[unit.span],
-                step.density,
-                self.small,
-                gray,
-                inputs[unit.rows],
-                base[unit.rows],
-                exponent[unit.rows],
-            )
-        neck = self.network(step).trunk(inputs, gray)
-        near = inputs[:, self._near]
-        return Evaluation(units, neck, near, np.ascontiguousarray(base.T), exponent)
+        extract(
+            window,
+            self._masked,
+            self._integrals,
+            block.images,
+            block.starts,
+            block.ys,
+            block.xs,
+            step.density,
+            self.small,
+            gray,
+            inputs,
+            base,
+            exponent,
+        )
+        neck = network.trunk(inputs, gray)
+        near = inputs[:, near_inputs(window, gray)]
+        return Evaluation(block, neck, near, np.ascontiguousarray(base.T), exponent)
 
     def predict(
         self,
         step: Step,
-        block: int,
+        number: int,
         evaluation: Evaluation,
         channel: int,
         residual: NDArray[np.int32],
@@ -250,7 +228,7 @@ class Context:
 
         Args:
             step: the step.
-            block: number of the block in the image.
+            number: of the block in the image.
             evaluation: of the block.
             channel: in coding order.
             residual: int32 (N, 2), true residuals of the channels before it.
@@ -263,24 +241,24 @@ class Context:
         else:
             hidden = network.hidden(channel, evaluation.neck, coded)
             parameters, inputs = self.adaptation.parameters(
-                block,
+                number,
                 self._key(step, channel),
                 network.heads[channel],
                 hidden,
                 evaluation.near,
             )
-        temperature = int(self.model.temperature[int(self.small), step.density, channel])
+        temperature = int(self.model.temperature[step.kind, step.density, channel])
         base, exponent = evaluation.base[channel], evaluation.exponent
         m = mixture(parameters, base, exponent, coded, temperature, self.model.tables)
         return Prediction(m, coded, temperature, inputs)
 
     def _key(self, step: Step, channel: int) -> tuple[int, int]:
-        return expert_of(step.density, self.small), channel
+        return expert_of(step.density, step.kind), channel
 
     def learn(
         self,
         step: Step,
-        block: int,
+        number: int,
         evaluation: Evaluation,
         predictions: list[Prediction],
         values: list[NDArray[np.int32]],
@@ -303,7 +281,7 @@ class Context:
                         self.model.tables.sharpness(prediction.temperature),
                     )
                 )
-            self.adaptation.learn(block, observations)
+            self.adaptation.learn(number, observations)
         except BaseException:
             self.adaptation.give_up()
             raise
@@ -316,19 +294,7 @@ class Context:
             gray = self.images[:, step.ys, step.xs, 0]
             self.images[:, step.ys, step.xs, 1] = gray
             self.images[:, step.ys, step.xs, 2] = gray
-        for masked, image in zip(self._masked, self.images, strict=True):
-            reveal(masked, image, step.ys, step.xs)
-
-
-def _pieces(units: list[Unit], parts: int) -> list[list[Unit]]:
-    """A block of a single image's pixels in about equal parts; other blocks as they are."""
-    (unit, *others) = units
-    size = unit.rows.stop - unit.rows.start
-    if others or size < parts:
-        return [units]
-    cuts = [unit.span.start + size * part // parts for part in range(parts + 1)]
-    spans = [slice(start, stop) for start, stop in pairwise(cuts)]
-    return [[Unit(unit.image, span, slice(0, span.stop - span.start))] for span in spans]
+        reveal(self._masked, self.images, step.ys, step.xs)
 
 
 def evaluations(
@@ -339,10 +305,10 @@ def evaluations(
     The last block is shared by all threads, so that they end a step together.
     """
     blocks = list(blocks_of(step, images))
-    pieces = [[units] for units in blocks[:-1]] + [_pieces(blocks[-1], workers.threads)]
-    work = workers.map(partial(context.evaluate, step), chain.from_iterable(pieces))
-    for number, (units, parts) in enumerate(zip(blocks, pieces, strict=True), context.blocks):
-        yield number, Evaluation.joined(units, list(islice(work, len(parts))))
+    parts = [[block] for block in blocks[:-1]] + [blocks[-1].parts(workers.threads)]
+    work = workers.map(partial(context.evaluate, step), list(chain.from_iterable(parts)))
+    for number, (block, own) in enumerate(zip(blocks, parts, strict=True), context.blocks):
+        yield number, Evaluation.joined(block, list(islice(work, len(own))))
 
 
 def input_units(
@@ -359,7 +325,7 @@ def input_units(
 class _CodedBlock:
     """Everything the encoder needs of a block: its rows, and the intervals of each channel."""
 
-    units: list[Unit]
+    block: Block
     channels: list[Intervals]
 
 
@@ -367,29 +333,25 @@ def _intervals_of_truth(
     context: Context, truth: NDArray[np.uint8], step: Step, numbered: tuple[int, Evaluation]
 ) -> _CodedBlock:
     """Intervals of the true values of all channels of a block."""
-    block, evaluation = numbered
-    units = evaluation.units
-    n = len(evaluation.exponent)
-    pixels = np.empty((n, 3), dtype=np.int32)
-    for unit in units:
-        pixels[unit.rows] = truth[unit.image, step.ys[unit.span], step.xs[unit.span]]
-    residual = np.empty((n, 2), dtype=np.int32)
+    number, evaluation = numbered
+    pixels = truth[evaluation.block.where].astype(np.int32)
+    residual = np.empty((len(pixels), 2), dtype=np.int32)
     channels, predictions = [], []
     true = [np.ascontiguousarray(pixels[:, channel]) for channel in range(context.channels)]
     for channel, values in enumerate(true):
-        prediction = context.predict(step, block, evaluation, channel, residual)
+        prediction = context.predict(step, number, evaluation, channel, residual)
         predictions.append(prediction)
         channels.append(intervals(prediction.mixture, values))
         if channel < 2:
             base = evaluation.base[channel]
             residual[:, channel] = input_units(values, base, evaluation.exponent)
-    context.learn(step, block, evaluation, predictions, true)
-    return _CodedBlock(units, channels)
+    context.learn(step, number, evaluation, predictions, true)
+    return _CodedBlock(evaluation.block, channels)
 
 
 def encode_steps(
     model: Model, images: NDArray[np.uint8], gray: bool, process: Process, workers: Workers
-) -> Iterator[tuple[float, list[RangeEncoder]]]:
+) -> Iterator[tuple[float, RangeEncoders]]:
     """Codes images of one size, step by step.
 
     Args:
@@ -404,7 +366,7 @@ def encode_steps(
         After each step the fraction of the pixels coded so far, and the images' range coders.
     """
     context = Context(model, np.zeros_like(images), gray, process.adaptive)
-    coders = [RangeEncoder() for _ in images]
+    coders = RangeEncoders(len(images))
     done = 0
     for step in steps_of(process, *images.shape[1:3]):
         context.begin_step()
@@ -412,51 +374,38 @@ def encode_steps(
             partial(_intervals_of_truth, context, images, step),
             evaluations(context, step, len(images), workers),
         )
-        for block in work:
-            for unit in block.units:
-                for first, size in block.channels:
-                    coders[unit.image].encode(first[unit.rows], size[unit.rows])
+        for coded in work:
+            for first, size in coded.channels:
+                coders.encode(coded.block.images, coded.block.starts, first, size)
         context.images[:, step.ys, step.xs] = images[:, step.ys, step.xs]
         context.end_step(step)
         done += len(step.ys)
         yield done / context.known.size, coders
 
 
-def finished_payload(coder: RangeEncoder) -> bytes:
-    """The bytes of a finished range coder."""
-    return coder.finished().astype("<u4").tobytes()
-
-
 def _decode_block(
     context: Context,
-    coders: list[RangeDecoder],
+    coders: RangeDecoders,
     workers: Workers,
     step: Step,
-    block: int,
+    number: int,
     evaluation: Evaluation,
 ) -> None:
     """Reads the values of a block and puts them into the images."""
-    n = len(evaluation.exponent)
-    residual = np.empty((n, 2), dtype=np.int32)
-    pixels = np.empty((n, 3), dtype=np.uint8)
+    block = evaluation.block
+    residual = np.empty((len(block.ys), 2), dtype=np.int32)
     predictions, true = [], []
     for channel in range(context.channels):
-        prediction = context.predict(step, block, evaluation, channel, residual)
+        prediction = context.predict(step, number, evaluation, channel, residual)
         predictions.append(prediction)
-        values = np.empty(n, dtype=np.int32)
-        for unit in evaluation.units:
-            decode_values(prediction.mixture, coders[unit.image], unit.rows, values)
-        pixels[:, channel] = values
+        values = decode_values(prediction.mixture, coders, block.images, block.starts)
+        context.images[..., channel][block.where] = values
         true.append(values)
         if channel < 2:
             base = evaluation.base[channel]
             residual[:, channel] = input_units(values, base, evaluation.exponent)
-    for unit in evaluation.units:
-        ys, xs = step.ys[unit.span], step.xs[unit.span]
-        image = context.images[unit.image]
-        image[ys, xs, : context.channels] = pixels[unit.rows, : context.channels]
     if context.adaptation is not None:
-        workers.aside(context.learn, step, block, evaluation, predictions, true)
+        workers.aside(context.learn, step, number, evaluation, predictions, true)
 
 
 def decode_images(
@@ -477,24 +426,19 @@ def decode_images(
     Raises:
         CorruptStream: a payload is not what an encoder wrote.
     """
-    coders = []
-    for payload in payloads:
-        if len(payload) % 4:
-            raise CorruptStream("the payload does not consist of whole words")
-        coders.append(RangeDecoder(np.frombuffer(payload, dtype="<u4").astype(np.uint32)))
+    coders = RangeDecoders(payloads)
     images = np.zeros((len(payloads), height, width, 3), dtype=np.uint8)
     context = Context(model, images, gray, process.adaptive)
     left = height * width
     for step in steps_of(process, height, width):
         context.begin_step()
-        for block, evaluation in evaluations(context, step, len(images), workers):
-            workers.alone(_decode_block, context, coders, workers, step, block, evaluation)
+        for number, evaluation in evaluations(context, step, len(images), workers):
+            workers.alone(_decode_block, context, coders, workers, step, number, evaluation)
         context.end_step(step)
         left -= len(step.ys)
-        if left * context.channels * LEAST_BITS_PER_VALUE > _READ_AHEAD_BITS and any(
-            coder.overrun for coder in coders
-        ):
+        to_come = left * context.channels * LEAST_BITS_PER_VALUE
+        if to_come > _READ_AHEAD_BITS and coders.overrun.any():
             raise CorruptStream("the payload ends before the image does")
         yield context
-    if not all(coder.complete for coder in coders):
+    if not all(coders.complete):
         raise CorruptStream("the payload is longer than the image, or ends early")

@@ -23,13 +23,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from source_codec.conversion import to_denoisers
+from source_codec.conversion import to_denoisers, untrained
 from source_codec.denoiser import Denoiser, DenoiserShape
 from source_codec.errors import ModelError
 from source_codec.experts import PHASES
 from source_codec.mixture_loss import code_length_bits
 from source_codec.model import Model
 from source_codec.muon import Muon
+from source_codec.process import Process
 from source_codec.ranks import Ranks
 from source_codec.training_config import TrainingConfig
 from source_codec.training_data import (
@@ -89,7 +90,7 @@ def _validation_batches(config: TrainingConfig) -> dict[str, list[Batch]]:
         examples: dict[int, list[Batch]] = {}
         pixels = 0
         while pixels < VALIDATION_PIXELS:
-            example = masked_example(stream.draw(), 32, rng, 512, source.gray)
+            example = masked_example(stream.draw(), Process(), rng, 512, source.gray)
             examples.setdefault(example.expert, []).append(example)
             pixels += len(example.inputs)
         result[name] = [concatenate(parts) for parts in examples.values()]
@@ -257,8 +258,9 @@ class Trainer:
         start = self.ranks.share(Start.of(config, self.checkpoint) if self.ranks.first else None)
         torch.manual_seed(config.seed)
         self.shapes = start.shapes
-        self.models = [Denoiser(shape).to(self.device) for shape in start.shapes]
-        self.averages = [Denoiser(shape).to(self.device) for shape in start.shapes]
+        self.models, self.averages = (
+            [denoiser.to(self.device) for denoiser in untrained(start.shapes)] for _ in range(2)
+        )
         self.optimisers = [_optimisers(model, self.device) for model in self.models]
         self.steps = [0] * len(self.models)
         self.seconds = 0.0

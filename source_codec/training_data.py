@@ -21,10 +21,10 @@ from torch import Tensor
 
 from source_codec import history
 from source_codec.errors import CodecError
-from source_codec.experts import PHASES, expert_of
-from source_codec.features import GREEN_FIRST, SMALL_PIXELS, density_class, features_at
-from source_codec.order import Order, rank_map
-from source_codec.schedule import Schedule, boundaries
+from source_codec.experts import PHASES, Kind, expert_of
+from source_codec.features import GREEN_FIRST, features_at
+from source_codec.order import SMALL_PIXELS, Order
+from source_codec.process import Plan, Process
 
 OPEN_EDGE = 1e6
 """Stands for an infinite bin edge, in input units; finite, so that gradients stay finite."""
@@ -125,7 +125,7 @@ class Batch:
 
     Attributes:
         expert: index of the expert in :data:`source_codec.experts.PHASES`.
-        inputs: int8 (N, 672).
+        inputs: int8 (N, inputs of the expert).
         residual: float32 (N, 3), true minus base in input units.
         edges: float32 (N, 3, 2), edges of the true value's bin in input units; at the ends of
             the range they lie at +-OPEN_EDGE.
@@ -325,14 +325,12 @@ class ImageStream:
         return np.ascontiguousarray(image)
 
 
-@lru_cache
-def _cosine_cuts(n_ranks: int, steps: int) -> list[int]:
-    return boundaries(Schedule.COSINE, n_ranks, steps)
+_plan = lru_cache(maxsize=64)(Plan.of)
 
 
 def masked_example(
     image: NDArray[np.uint8],
-    steps: int,
+    process: Process,
     rng: np.random.Generator,
     limit: int,
     gray: bool,
@@ -347,12 +345,10 @@ def masked_example(
     """
     if gray:
         image = np.ascontiguousarray(np.repeat(image[..., :1], 3, axis=-1))
-    height, width = image.shape[:2]
-    ranks, n_ranks = rank_map(Order.HALTON, height, width)
-    cuts = _cosine_cuts(n_ranks, steps)
-    small = height * width <= SMALL_PIXELS
-    if not small and rng.random() >= explore:
-        step = int(np.searchsorted(cuts, rng.integers(n_ranks), side="right")) - 1
+    plan = _plan(process, *image.shape[:2])
+    ranks, cuts = plan.ranks, plan.cuts
+    if plan.kind is Kind.LARGE and rng.random() >= explore:
+        step = int(np.searchsorted(cuts, rng.integers(cuts[-1]), side="right")) - 1
     else:
         step = int(rng.integers(len(cuts) - 1))
     known = (ranks < cuts[step]).astype(np.uint8)
@@ -360,7 +356,7 @@ def masked_example(
     if len(ys) > limit:
         chosen = np.sort(rng.choice(len(ys), limit, replace=False))
         ys, xs = ys[chosen], xs[chosen]
-    return examples_at(image, known, ys, xs, density_class(cuts[step], n_ranks), gray)
+    return examples_at(image, known, ys, xs, plan.density(step), plan.kind, gray)
 
 
 def examples_at(
@@ -369,10 +365,13 @@ def examples_at(
     ys: NDArray[np.intp],
     xs: NDArray[np.intp],
     density: int,
+    kind: Kind,
     gray: bool,
 ) -> Batch:
     """Inputs and targets at given pixels of a masked image (green, red, blue)."""
-    inputs, base, exponent = features_at(image, known, ys, xs, density, gray)
+    expert = expert_of(density, kind)
+    window = PHASES[expert].window
+    inputs, base, exponent = features_at(window, image, known, ys, xs, density, gray)
     true = image[ys, xs].astype(np.float32)
     unit = np.exp2(exponent.astype(np.float32))[:, None]
     residual = ((16 * true - base) / unit).astype(np.float32)
@@ -383,9 +382,9 @@ def examples_at(
     weight = np.ones((len(ys), 3), dtype=np.float32)
     if gray:
         weight[:, 1:] = 0
-    expert = expert_of(density, known.size <= SMALL_PIXELS)
     return Batch(
-        expert, *(torch.from_numpy(a) for a in (inputs.astype(np.int8), residual, edges, weight))
+        expert,
+        *(torch.from_numpy(a) for a in (inputs.astype(np.int8), residual, edges, weight)),
     )
 
 
@@ -409,6 +408,8 @@ class BatchStream:
     PIXELS_PER_IMAGE = 512
     STEPS = (32, 32, 32, 32, 16, 24, 48)
     """Numbers of steps that examples are drawn from; mostly the codec's own."""
+    WAVEFRONT_SHARE = 0.75
+    """Of the examples of small images; the others are in Halton order."""
     GRAY_SHARE = 0.05
     EXPLORE = 0.15
     SPARE = 8
@@ -443,7 +444,9 @@ class BatchStream:
                 # A small image's step is taken whole: cutting the last would make long steps rarer.
                 small = image.shape[0] * image.shape[1] <= SMALL_PIXELS
                 limit = self.PIXELS_PER_IMAGE if small else wanted
-                example = masked_example(image, steps, self._rng, limit, gray, self.EXPLORE)
+                wavefront = small and self._rng.random() < self.WAVEFRONT_SHARE
+                process = Process(Order.AUTO if wavefront else Order.HALTON, steps=steps)
+                example = masked_example(image, process, self._rng, limit, gray, self.EXPLORE)
                 yield example
                 wanted -= len(example.inputs)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
@@ -63,6 +63,9 @@ class Workers:
 
     def map(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
         """Results of ``function`` on each task, in order; bounded memory however many tasks."""
+        if isinstance(tasks, Sized) and len(tasks) == 1:  # nothing to share
+            yield from map(function, tasks)
+            return
         pending: deque[Future[Result]] = deque()
         for task in tasks:
             pending.append(self._pool.submit(function, task))

@@ -58,8 +58,12 @@ def encode(
     images: Annotated[list[Path], InputFile],
     output: OutputFolder = Path(),
     order: Annotated[
-        str, typer.Option(help="Denoising order: halton, raster, random or checkerboard.")
-    ] = "halton",
+        str,
+        typer.Option(
+            help="Denoising order: halton, raster, random, checkerboard, or auto: a wavefront for "
+            "images of up to 64x64 pixels, whatever the schedule and steps, halton for others."
+        ),
+    ] = "auto",
     schedule: Annotated[str, typer.Option(help="Mask schedule: cosine or linear.")] = "cosine",
     steps: Annotated[int, typer.Option(min=1, max=255, help="Denoising steps.")] = 32,
     fixed: Annotated[

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from source_codec import Codec, read_header
+from source_codec import Codec, Header, Order, Schedule, read_header
+from source_codec.order import is_wavefront
+from source_codec.process import Plan
 
 
 def describe(path: Path, codec: Codec | None) -> dict[str, Any]:
@@ -25,9 +27,7 @@ def describe(path: Path, codec: Codec | None) -> dict[str, Any]:
         "channels": header.channels,
         "depth": header.depth,
         "bpsp": 8 * len(data) / (header.width * header.height * header.channels),
-        "order": header.process.order.value,
-        "schedule": header.process.schedule.value,
-        "steps": header.process.steps,
+        **_process(header),
         "adaptive": header.process.adaptive,
         "history": header.layout.describe_history(),
         "composition": header.layout.describe_composition(),
@@ -39,6 +39,17 @@ def describe(path: Path, codec: Codec | None) -> dict[str, Any]:
     if codec is not None:
         description["step_bits"] = codec.step_bits(data)
     return description
+
+
+def _process(header: Header) -> dict[str, Any]:
+    """Order, schedule and steps, as they are for an image of this size."""
+    process, size = header.process, (header.height, header.width)
+    order, schedule, steps = process.order, process.schedule, process.steps
+    if is_wavefront(order, *size):
+        steps = len(Plan.of(process, *size).cuts) - 1
+        return {"order": "wavefront", "schedule": Schedule.LINEAR.value, "steps": steps}
+    order = Order.HALTON if order is Order.AUTO else order
+    return {"order": order.value, "schedule": schedule.value, "steps": steps}
 
 
 def description_lines(description: dict[str, Any]) -> list[str]:

@@ -11,8 +11,8 @@ from PIL import Image
 
 from benchmarks import codec as bench
 from benchmarks.codec import BASELINES, Baseline, compare, find_images, select_baselines
-from source_codec.conversion import from_denoisers
-from source_codec.denoiser import Denoiser, DenoiserShape
+from source_codec.conversion import from_denoisers, untrained
+from source_codec.network_shape import DenoiserShape
 from sscc.cli import run
 from sscc.errors import InputError
 
@@ -24,7 +24,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small untrained model: it codes badly, but exactly."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("model") / "small.safetensors"
-    from_denoisers([Denoiser(DenoiserShape(width=16, blocks=1, head_width=8))] * 4).save(path)
+    from_denoisers(untrained([DenoiserShape(width=16, blocks=1, head_width=8)] * 5)).save(path)
     return path
 
 

@@ -11,9 +11,9 @@ from conftest import Photo
 from PIL import Image
 
 from benchmarks import ablation, progressive
-from source_codec import Codec, Order
-from source_codec.conversion import from_denoisers
-from source_codec.denoiser import Denoiser, DenoiserShape
+from source_codec import Codec, Order, Process
+from source_codec.conversion import from_denoisers, untrained
+from source_codec.network_shape import DenoiserShape
 from sscc.cli import run
 
 
@@ -22,7 +22,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small untrained model: it codes badly, but exactly."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("model") / "small.safetensors"
-    from_denoisers([Denoiser(DenoiserShape(width=16, blocks=1, head_width=8))] * 4).save(path)
+    from_denoisers(untrained([DenoiserShape(width=16, blocks=1, head_width=8)] * 5)).save(path)
     return path
 
 
@@ -38,7 +38,7 @@ def test_progressive(
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result["exact"] is True
     steps = result["steps"]
-    payload = 8 * len(codec.encode(image, histories=False))
+    payload = 8 * len(codec.encode(image, Process(Order.HALTON), histories=False))
     assert payload - 400 <= steps[-1]["bits"] <= payload
     assert steps[-1]["known"] == 1
     assert steps[-1]["psnr_db"] is None  # infinite
@@ -86,7 +86,7 @@ def test_ablation(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     arguments = ["bench", "ablation", str(tmp_path), "-o", str(output), "--images", "2"]
     assert run([*arguments, "--side", "12", "--model", str(model), "--json"]) == 0
     rows = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
-    assert len(rows) == len(ablation.variants()) == 13
+    assert len(rows) == len(ablation.variants()) == 14
     assert rows[0]["group"] == "default"
     assert {row["images"] for row in rows} == {2}
     for row in rows:
@@ -109,7 +109,7 @@ def test_rows_change_one_thing(codec: Codec, photo: Photo) -> None:
     untempered = ablation._without_temperature(codec.model)
     assert not untempered.temperature.any()
     assert codec.model.temperature.any()
-    assert ablation.variants()[1].process.order is Order.RASTER
+    assert [row.process.order for row in ablation.variants()[1:5]] == list(Order)[:4]
 
 
 def test_centre_crop() -> None:

@@ -10,7 +10,7 @@ from conftest import Photo
 
 from benchmarks import schedule
 from benchmarks.schedule import GRID
-from source_codec import Codec, Process, Schedule, read_header
+from source_codec import Codec, Order, Process, Schedule, read_header
 from source_codec.schedule import boundaries
 from sscc.cli import run
 
@@ -64,7 +64,7 @@ def test_measured_bits_are_those_of_streams(codec: Codec, photo: Photo) -> None:
         image = photo(28, 30, channels)
         costs = schedule.step_bits(schedule.interval_bits(image, codec.model))
         cosine = [GRID.index(cut) for cut in boundaries(Schedule.COSINE, 864, 16)]
-        stream = codec.encode(image, Process(steps=16), histories=False)
+        stream = codec.encode(image, Process(Order.HALTON, steps=16), histories=False)
         payload = 8 * read_header(stream).payload_bytes
         assert schedule.path_cost(costs, cosine) == pytest.approx(payload, abs=64)
 

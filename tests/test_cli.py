@@ -23,8 +23,8 @@ from flowgraphs.closed_loop import Exchange
 from flowgraphs.impairments import LinkImpairments
 from flowgraphs.link import LinkConfig
 from hw_profiles import load_profile, profile_names
-from source_codec.conversion import from_denoisers
-from source_codec.denoiser import Denoiser, DenoiserShape
+from source_codec.conversion import from_denoisers, untrained
+from source_codec.network_shape import DenoiserShape
 from sscc.cli import link, run
 from sscc.link_report import report_lines
 from sscc.output import part_of, print_json, progress_bar
@@ -74,7 +74,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small untrained model: it codes badly, but exactly."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("model") / "small.safetensors"
-    from_denoisers([Denoiser(DenoiserShape(width=16, blocks=1, head_width=8))] * 4).save(path)
+    from_denoisers(untrained([DenoiserShape(width=16, blocks=1, head_width=8)] * 5)).save(path)
     return path
 
 
@@ -176,7 +176,7 @@ def test_reports_for_people(sscc: Sscc, model: Path, rgb: Path, tmp_path: Path) 
     decode = sscc("decode", tmp_path / "rgb.ddm", "-o", tmp_path / "d", "-m", model)
     assert "exact" in decode.stdout
     info = sscc("info", tmp_path / "rgb.ddm", "-m", model)
-    assert "halton" in info.stdout
+    assert "wavefront" in info.stdout
     assert "step" in info.stdout
 
 
@@ -215,7 +215,7 @@ def test_process_and_info(sscc: Sscc, model: Path, rgb: Path, tmp_path: Path) ->
 
 
 def test_progressive(sscc: Sscc, model: Path, rgb: Path, tmp_path: Path) -> None:
-    sscc("encode", rgb, "-o", tmp_path, "--model", model, "--steps", "6")
+    sscc("encode", rgb, "-o", tmp_path, "-m", model, "--order", "halton", "--steps", "6")
     steps = tmp_path / "steps"
     outcome = sscc(
         "decode", tmp_path / "rgb.ddm", "-o", tmp_path / "d", "--progressive", steps, "-m", model
@@ -250,7 +250,7 @@ def test_damaged_file_is_reported_and_the_others_decoded(
 def test_file_of_another_model(sscc: Sscc, model: Path, rgb: Path, tmp_path: Path) -> None:
     torch.manual_seed(1)
     other = tmp_path / "other.safetensors"
-    from_denoisers([Denoiser(DenoiserShape(width=16, blocks=1, head_width=8))] * 4).save(other)
+    from_denoisers(untrained([DenoiserShape(width=16, blocks=1, head_width=8)] * 5)).save(other)
     sscc("encode", rgb, "-o", tmp_path, "--model", other)
     sscc("info", tmp_path / "rgb.ddm", "--model", model).assert_refused("rgb.ddm", "model")
     outcome = sscc("decode", tmp_path / "rgb.ddm", "-o", tmp_path / "d", "--model", model)
@@ -721,7 +721,8 @@ def test_train_makes_a_model_that_codes(
     report = outcome.json
     assert report["finished"]
     assert report["model"] == str(model)
-    assert report["steps"] == report["steps_by_expert"]["small"] > 0
+    steps = report["steps_by_expert"]
+    assert report["steps"] == steps["small"] + steps["wavefront"] > 0
     assert len(report["validation_bpsp"]["photos:native"]) == 2
     lines = outcome.stderr.splitlines()
     assert "min left" in lines[0]

@@ -110,8 +110,13 @@ def test_steps_out_of_range(codec: Codec, photo: Photo, steps: int) -> None:
 
 def test_steps_larger_than_a_block(codec: Codec, photo: Photo) -> None:
     """A step of more than 2048 pixels is coded in several chunks."""
-    image = photo(60, 80)
-    assert_exact(codec.decode(codec.encode(image, Process(steps=1))), image)
+    for size in ((60, 80), (64, 64)):
+        images = [photo(*size, seed=seed) for seed in range(2)]
+        process = Process(Order.HALTON, steps=1)
+        streams = codec.encode_many(images, process)
+        assert streams == [codec.encode(image, process) for image in images]
+        for decoded, image in zip(codec.decode_many(streams), images, strict=True):
+            assert_exact(decoded, image)
 
 
 def test_views_are_encoded_as_their_copies(codec: Codec, photo: Photo) -> None:
@@ -170,11 +175,20 @@ def test_progress_is_reported(codec: Codec, photo: Photo) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("process", [Process(), Process(Order.CHECKERBOARD, Schedule.LINEAR, 6)])
-def test_progressive_decoding(codec: Codec, photo: Photo, channels: int, process: Process) -> None:
+@pytest.mark.parametrize(
+    ("process", "count"),
+    [
+        (Process(Order.HALTON), 32),
+        (Process(Order.CHECKERBOARD, Schedule.LINEAR, 6), 6),
+        (Process(), 32),  # 146 steps of a wavefront
+    ],
+)
+def test_progressive_decoding(
+    codec: Codec, photo: Photo, channels: int, process: Process, count: int
+) -> None:
     image = photo(40, 29, channels)
     frames = list(codec.decode_progressive(codec.encode(image, process)))
-    assert len(frames) == process.steps
+    assert len(frames) == count
     before = np.zeros((40, 29), dtype=bool)
     for shown, known in frames:
         assert shown.dtype == np.uint8
@@ -198,10 +212,11 @@ def test_progressive_decoding_of_a_damaged_stream(codec: Codec, photo: Photo) ->
         list(codec.decode_progressive(bytes(data)))
 
 
-def test_bits_of_each_step(codec: Codec, photo: Photo) -> None:
-    data = codec.encode(photo(30, 30))
+@pytest.mark.parametrize(("order", "steps"), [(Order.HALTON, 32), (Order.AUTO, 30 + 3 * 29)])
+def test_bits_of_each_step(codec: Codec, photo: Photo, order: Order, steps: int) -> None:
+    data = codec.encode(photo(30, 30), Process(order))
     bits = codec.step_bits(data)
-    assert len(bits) == 32
+    assert len(bits) == steps
     assert min(bits) >= 0
     payload = 8 * read_header(data).payload_bytes
     assert payload - 64 <= sum(bits) <= payload + 64

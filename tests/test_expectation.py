@@ -15,7 +15,8 @@ from source_codec.expectation import expected_images, mixture_mean
 from source_codec.features import GREEN_FIRST
 from source_codec.logistic_mixture import MixtureTables, intervals, mixture
 from source_codec.preview import fill_unknown
-from source_codec.reverse_coding import Context, Step, blocks_of, input_units, steps_of
+from source_codec.process import Step, steps_of
+from source_codec.reverse_coding import Context, blocks_of, input_units
 from source_codec.workers import Workers
 
 WORKERS = Workers(1)
@@ -51,21 +52,20 @@ def contexts(
 def learn(context: Context, truth: NDArray[np.uint8], step: Step) -> list[NDArray[np.int32]]:
     """Goes through a step as the coder does; the centres of all mixtures it codes with."""
     centres = []
-    for block, units in enumerate(blocks_of(step, 1), start=context.blocks):
-        evaluation = context.evaluate(step, units)
-        span = units[0].span
-        pixels = truth[0, step.ys[span], step.xs[span]].astype(np.int32)
+    for number, block in enumerate(blocks_of(step, 1), start=context.blocks):
+        evaluation = context.evaluate(step, block)
+        pixels = truth[block.where].astype(np.int32)
         residual = np.empty((len(pixels), 2), dtype=np.int32)
         predictions = []
         for channel in range(3):
-            prediction = context.predict(step, block, evaluation, channel, residual)
+            prediction = context.predict(step, number, evaluation, channel, residual)
             predictions.append(prediction)
             centres.append(prediction.mixture.centre.copy())
             if channel < 2:
                 base = evaluation.base[channel]
                 residual[:, channel] = input_units(pixels[:, channel], base, evaluation.exponent)
         values = [np.ascontiguousarray(pixels[:, channel]) for channel in range(3)]
-        context.learn(step, block, evaluation, predictions, values)
+        context.learn(step, number, evaluation, predictions, values)
     return centres
 
 

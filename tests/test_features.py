@@ -10,18 +10,20 @@ from conftest import Photo
 from numpy.typing import NDArray
 
 from source_codec.features import (
-    N_INPUTS,
     density_class,
     extract,
     features_at,
-    integral_table,
-    masked_image,
-    masked_integral,
+    integral_tables,
+    masked_images,
+    masked_integrals,
     reveal,
 )
+from source_codec.window import BEHIND, NEAR, WIDE, Window
 
-# Side of the boxes, and how many of them in each direction: the documented windows.
-WINDOWS = [(1, 4), (3, 3), (9, 2), (27, 1)]
+SIDES = (1, 3, 9, 27)
+RADII = {"wide": (4, 3, 2, 1), "near": (3, 2, 1, -1), "behind": (4, 3, 2, 1)}
+"""How many boxes of each side in each direction, -1 for none: the documented windows."""
+WINDOWS = {"wide": WIDE, "near": NEAR, "behind": BEHIND}
 
 
 class Features(NamedTuple):
@@ -37,38 +39,45 @@ def features(
     density: int = 0,
     small: bool = False,
     gray: bool = False,
+    window: Window = WIDE,
 ) -> Features:
     """The code under test, with its outputs filled with rubbish beforehand."""
     ys, xs = np.array(pixels, dtype=np.int32).reshape(-1, 2).T.copy()
-    masked = masked_image(*known.shape)
+    masked, integrals = masked_images(1, *known.shape), integral_tables(1, *known.shape)
     seen = np.nonzero(known)
-    reveal(masked, image, seen[0].astype(np.int32), seen[1].astype(np.int32))
-    integral = integral_table(*known.shape)
-    integral[:] = -12345
-    masked_integral(masked, integral)
+    reveal(masked, image[None], seen[0].astype(np.int32), seen[1].astype(np.int32))
+    integrals[:] = -12345
+    masked_integrals(masked, integrals)
     result = Features(
-        np.full((len(ys), N_INPUTS), 99, dtype=np.int16),
+        np.full((len(ys), window.inputs), 99, dtype=np.int16),
         np.full((len(ys), 3), 77, dtype=np.int32),
         np.full(len(ys), 55, dtype=np.int32),
     )
-    extract(masked, integral, ys, xs, density, small, gray, *result)
+    images, starts = np.zeros(1, dtype=np.int32), np.array([0, len(ys)], dtype=np.int32)
+    pixels = images, starts, ys, xs
+    extract(window, masked, integrals, *pixels, density, small, gray, *result)
     return result
 
 
 def windows(
-    image: NDArray[np.uint8], known: NDArray[np.uint8], y: int, x: int
+    name: str, image: NDArray[np.uint8], known: NDArray[np.uint8], y: int, x: int
 ) -> list[tuple[int, list[int] | None]]:
-    """All 163 boxes around a pixel: weight, and the Q4 means of the known pixels, if any.
+    """All boxes around a pixel: weight, and the Q4 means of the known pixels, if any.
+
+    "Behind" leaves out boxes without a pixel that a wavefront reaches first.
 
     The weight is 2^16 / distance^3, rounded down, of the boxes' centres; a coarse box counts as one
     box side away at least, and 2^3, 2^6 or 2^9 times less.
     """
     height, width = known.shape
     places: list[tuple[int, list[int] | None]] = []
-    for level, (side, radius) in enumerate(WINDOWS):
+    for level, (side, radius) in enumerate(zip(SIDES, RADII[name], strict=True)):
         for by in range(-radius, radius + 1):
             for bx in range(-radius, radius + 1):
                 if side == 1 and by == bx == 0:
+                    continue
+                first = side * by - side // 2, side * bx - side // 2
+                if name == "behind" and 3 * first[0] + first[1] >= 0:
                     continue
                 distance = side * max(math.sqrt(by * by + bx * bx), 1)
                 weight = math.floor(2**16 / distance**3 + 1e-9)
@@ -92,9 +101,11 @@ def windows(
     return places
 
 
-def reference(image: NDArray[np.uint8], known: NDArray[np.uint8], y: int, x: int) -> Features:
+def reference(
+    name: str, image: NDArray[np.uint8], known: NDArray[np.uint8], y: int, x: int
+) -> Features:
     """Inputs (of the places), base and exponent as documented, with exact fractions."""
-    places = windows(image, known, y, x)
+    places = windows(name, image, known, y, x)
     seen = [(weight, means) for weight, means in places if means is not None]
     if seen:
         total = sum(weight for weight, _ in seen)
@@ -125,25 +136,30 @@ def reference(image: NDArray[np.uint8], known: NDArray[np.uint8], y: int, x: int
 
 
 def assert_equals_reference(
-    image: NDArray[np.uint8], known: NDArray[np.uint8], pixels: list[tuple[int, int]]
+    image: NDArray[np.uint8],
+    known: NDArray[np.uint8],
+    pixels: list[tuple[int, int]],
+    name: str = "wide",
 ) -> None:
-    result = features(image, known, pixels)
+    window = WINDOWS[name]
+    result = features(image, known, pixels, window=window)
     for n, (y, x) in enumerate(pixels):
-        expected = reference(image, known, y, x)
-        np.testing.assert_array_equal(result.inputs[n, : 4 * 163], expected.inputs)
+        expected = reference(name, image, known, y, x)
+        np.testing.assert_array_equal(result.inputs[n, : 4 * window.places], expected.inputs)
         np.testing.assert_array_equal(result.base[n], expected.base)
         assert result.exponent[n] == expected.exponent
 
 
+@pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.9])
 @pytest.mark.parametrize("size", [(1, 1), (1, 11), (13, 8), (35, 50)])
-def test_noise_equals_the_definition(share: float, size: tuple[int, int]) -> None:
+def test_noise_equals_the_definition(window: str, share: float, size: tuple[int, int]) -> None:
     rng = np.random.default_rng([round(100 * share), *size])
     image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
     known = (rng.random(size) < share).astype(np.uint8)
     corners = [(0, 0), (0, size[1] - 1), (size[0] - 1, 0), (size[0] - 1, size[1] - 1)]
     inside = [(int(rng.integers(size[0])), int(rng.integers(size[1]))) for _ in range(4)]
-    assert_equals_reference(image, known, corners + inside)
+    assert_equals_reference(image, known, corners + inside, window)
 
 
 @pytest.mark.parametrize("contrast", [0.02, 0.1, 0.5, 1.0])
@@ -228,19 +244,25 @@ def test_unknown_pixels_do_not_matter(share: float) -> None:
             np.testing.assert_array_equal(got, wanted)
 
 
+@pytest.mark.parametrize("name", WINDOWS)
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.3, 0.9])
-def test_gray_inputs_are_the_others_without_repetition(share: float, photo: Photo) -> None:
+def test_gray_inputs_are_the_others_without_repetition(
+    name: str, share: float, photo: Photo
+) -> None:
     """The first value of each place, its presence, the context; base and exponent are the same."""
     rng = np.random.default_rng(7)
     image = np.repeat(photo(61, 83, 1)[..., None], 3, axis=-1)
     known = (rng.random((61, 83)) < share).astype(np.uint8)
     ys, xs = np.nonzero(known == 0)
-    wide = features_at(image, known, ys, xs, 4, gray=True)
-    narrow = features_at(image, known, ys, xs, 4, gray=True, narrow=True)
-    expected = np.zeros((len(ys), 346), dtype=np.int16)
-    expected[:, :163], expected[:, 164:327] = wide.inputs[:, :652:4], wide.inputs[:, 3:652:4]
-    expected[:, 328:345] = wide.inputs[:, 652:669]
-    np.testing.assert_array_equal(narrow.inputs[:, :345], expected[:, :345])
+    window = WINDOWS[name]
+    places, padded = window.places, {"wide": 164, "near": 84, "behind": 92}[name]
+    wide = features_at(window, image, known, ys, xs, 4, gray=True)
+    narrow = features_at(window, image, known, ys, xs, 4, gray=True, narrow=True)
+    expected = np.zeros((len(ys), 2 * padded + 17), dtype=np.int16)
+    expected[:, :places] = wide.inputs[:, : 4 * places : 4]
+    expected[:, padded : padded + places] = wide.inputs[:, 3 : 4 * places : 4]
+    expected[:, 2 * padded :] = wide.inputs[:, 4 * places :][:, :17]
+    np.testing.assert_array_equal(narrow.inputs[:, : 2 * padded + 17], expected)
     np.testing.assert_array_equal(narrow.base, wide.base)
     np.testing.assert_array_equal(narrow.exponent, wide.exponent)
 
@@ -249,12 +271,13 @@ def test_integral_sums_known_pixels() -> None:
     rng = np.random.default_rng(6)
     image = rng.integers(0, 256, (9, 14, 3), dtype=np.uint8)
     known = rng.integers(0, 2, (9, 14)).astype(np.uint8)
-    masked = masked_image(9, 14)
+    masked, integrals = masked_images(2, 9, 14), integral_tables(2, 9, 14)
     ys, xs = np.nonzero(known)
-    reveal(masked, image, ys.astype(np.int32), xs.astype(np.int32))
-    integral = integral_table(9, 14)
-    integral[:] = -1
-    masked_integral(masked, integral)
+    images = np.stack([255 - image, image])
+    reveal(masked, images, ys.astype(np.int32), xs.astype(np.int32))
+    integrals[:] = -1
+    masked_integrals(masked, integrals)
+    integral = integrals[1]
     overhang = (integral.shape[1] - 15) // 2
     for y in range(10):
         for x in range(-overhang, 15 + overhang):
@@ -262,6 +285,49 @@ def test_integral_sums_known_pixels() -> None:
             part = part[:, : max(x, 0)]
             assert integral[y, x + overhang, :3].tolist() == part.sum(axis=(0, 1)).tolist()
             assert integral[y, x + overhang, 3] == known[:y, : max(x, 0)].sum()
+
+
+def test_sizes_of_the_windows() -> None:
+    """Places; inputs of colour images and of gray ones."""
+    sizes = {n: (w.places, w.inputs, w.gray_inputs) for n, w in WINDOWS.items()}
+    assert sizes == {"wide": (163, 672, 346), "near": (82, 352, 186), "behind": (88, 376, 202)}
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_few_pixels_and_many_give_the_same(photo: Photo, window: str) -> None:
+    """Boxes are found for whole rows, or where there are few pixels for each by itself."""
+    image = photo(60, 90)
+    known = (np.random.default_rng(8).random((60, 90)) < 0.3).astype(np.uint8)
+    pixels = [(int(y), int(x)) for y, x in np.ndindex(known.shape)]
+    together = features(image, known, pixels, window=WINDOWS[window])
+    for first in range(0, len(pixels), 97):
+        alone = features(image, known, pixels[first : first + 1], window=WINDOWS[window])
+        for got, wanted in zip(alone, together, strict=True):
+            np.testing.assert_array_equal(got[0], wanted[first])
+
+
+def test_runs_of_several_images(photo: Photo) -> None:
+    """Each run's features are those of its image alone."""
+    rng = np.random.default_rng(9)
+    stack = np.stack([photo(20, 30, 3, seed) for seed in range(3)])
+    ys, xs = (axis.astype(np.int32) for axis in np.nonzero(rng.random((20, 30)) < 0.4))
+    masked, integrals = masked_images(3, 20, 30), integral_tables(3, 20, 30)
+    reveal(masked, stack, ys, xs)
+    masked_integrals(masked, integrals)
+    rows, columns = (rng.integers(0, side, 50).astype(np.int32) for side in (20, 30))
+    images, starts = np.array([2, 0, 2], np.int32), np.array([0, 11, 30, 50], np.int32)
+    result = Features(
+        np.empty((50, WIDE.inputs), np.int16), np.empty((50, 3), np.int32), np.empty(50, np.int32)
+    )
+    pixels = images, starts, rows, columns
+    extract(WIDE, masked, integrals, *pixels, 3, True, False, *result)
+    known = np.zeros((20, 30), dtype=np.uint8)
+    known[ys, xs] = 1
+    for image, first, stop in zip(images, starts[:-1], starts[1:], strict=True):
+        places = list(zip(rows[first:stop].tolist(), columns[first:stop].tolist(), strict=True))
+        alone = features(stack[image], known, places, density=3, small=True)
+        for got, wanted in zip(result, alone, strict=True):
+            np.testing.assert_array_equal(got[first:stop], wanted)
 
 
 def test_density_classes() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from test_corruption import assert_corrupt_or_exact, split, with_check
 
-from source_codec import Codec, CorruptStream, UnsupportedStream, read_header
+from source_codec import Codec, CorruptStream, read_header
 from source_codec.composition import Palette
 from source_codec.graphics import decode_graphics, encode_graphics, is_graphics
 from source_codec.graphics.mixing import new_mixer
@@ -177,7 +177,6 @@ def assert_graphics(codec: Codec, image: Pixels, histories: bool = False) -> byt
     stream = codec.encode(image, histories=histories)
     np.testing.assert_array_equal(codec.decode(stream), image)
     header = read_header(stream)
-    assert header.version == 3
     assert GRAPHICS in [leaf.kind for leaf in header.layout.leaves()]
     return stream
 
@@ -189,7 +188,7 @@ def test_chosen_by_size(codec: Codec, photo: Photo, channels: int) -> None:
     assert header.layout.kind == GRAPHICS
     assert header.layout.describe_coding() == "copied or predicted in raster order"
     plain = read_header(codec.encode(photo(24, 20, channels)))
-    assert (plain.version, plain.layout.kind) == (2, PLAIN)
+    assert plain.layout.kind == PLAIN
     assert plain.layout.describe_coding() == "masked diffusion"
 
 
@@ -268,23 +267,6 @@ def test_progressive_of_graphics_and_a_photograph(codec: Codec, photo: Photo) ->
 def test_bits_of_the_step(codec: Codec) -> None:
     stream = assert_graphics(codec, drawing(50, 60))
     assert codec.step_bits(stream) == [8 * read_header(stream).payload_bytes]
-
-
-def test_version_and_parts_go_together(codec: Codec, photo: Photo) -> None:
-    """A stream says version 3 if and only if a part is graphics; 4 is not known."""
-    drawn, plain = assert_graphics(codec, drawing(24, 24)), codec.encode(photo(24, 24))
-    for stream, version in ((drawn, 2), (plain, 3)):
-        with pytest.raises(CorruptStream, match="version"):
-            read_header(with_version(stream, version))
-    with pytest.raises(UnsupportedStream, match="version 4"):
-        read_header(with_version(drawn, 4))
-
-
-def with_version(stream: bytes, version: int) -> bytes:
-    """The stream of a small image with another version and a check that fits."""
-    front, hashed, payload = split(stream)
-    front = front[:2] + bytes([version << 4 | front[2] & 15]) + front[3:]
-    return with_check(front, hashed + payload, True)
 
 
 def test_altered_payloads_with_a_repaired_check(codec: Codec) -> None:

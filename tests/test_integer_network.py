@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 
 from source_codec import Codec, ModelError
-from source_codec.conversion import from_denoisers, to_denoisers
+from source_codec.conversion import from_denoisers, to_denoisers, untrained
 from source_codec.denoiser import Denoiser, DenoiserShape, quantise_weight
-from source_codec.experts import PHASES, expert_of
-from source_codec.features import N_DENSITIES
+from source_codec.experts import PHASES, Kind, expert_of
 from source_codec.integer_network import IntegerLayer, IntegerNetwork, absorb_zero_point
 from source_codec.model import Model
+from source_codec.window import N_DENSITIES, WIDE
 
 Integers = NDArray[np.int64]
 
@@ -54,7 +54,7 @@ def head_in_int64(
 def denoiser() -> Denoiser:
     """A small untrained network with biases, so that nothing is zero by accident."""
     torch.manual_seed(3)
-    result = Denoiser(DenoiserShape(width=32, blocks=2, head_width=16))
+    result = Denoiser(DenoiserShape(width=32, blocks=2, head_width=16), WIDE)
     with torch.no_grad():
         for layer in result.layers():
             if layer.bias is not None:
@@ -63,22 +63,23 @@ def denoiser() -> Denoiser:
     return result
 
 
-@pytest.fixture(scope="module", params=["sparse", "small", "untrained"])
+@pytest.fixture(scope="module", params=["sparse", "wavefront", "untrained"])
 def network(request: pytest.FixtureRequest, codec: Codec, denoiser: Denoiser) -> IntegerNetwork:
     """Two of the default model's experts, and an untrained one."""
     if request.param == "untrained":
-        return from_denoisers([denoiser] * 4).experts[0]
+        return from_denoisers([denoiser] * 5).experts[0]
     names = [phase.name for phase in PHASES]
     return codec.model.experts[names.index(request.param)]
 
 
 @pytest.fixture(scope="module")
-def inputs() -> NDArray[np.int16]:
+def inputs(network: IntegerNetwork) -> NDArray[np.int16]:
     """Sparse and small, dense and random, and the largest possible rows; 300 in all."""
     rng = np.random.default_rng(8)
-    rows = rng.integers(-127, 128, (300, 672)).astype(np.int16)
-    rows[:100] = np.clip(rng.normal(scale=20, size=(100, 672)), -127, 127).astype(np.int16)
-    rows[100:150][rng.random((50, 672)) < 0.9] = 0
+    width = network.window.inputs
+    rows = rng.integers(-127, 128, (300, width)).astype(np.int16)
+    rows[:100] = np.clip(rng.normal(scale=20, size=(100, width)), -127, 127).astype(np.int16)
+    rows[100:150][rng.random((50, width)) < 0.9] = 0
     rows[150] = 127
     rows[151] = -127
     rows[152] = 0
@@ -212,7 +213,7 @@ def test_float_denoiser_computes_the_same(denoiser: Denoiser) -> None:
     Where that rounding tips an activation over to the next 1/32, an output moves by 1/32 times a
     weight; hence most outputs agree to half of their own grid step, and all to a few.
     """
-    network = from_denoisers([denoiser] * 4).experts[0]
+    network = from_denoisers([denoiser] * 5).experts[0]
     rng = np.random.default_rng(11)
     inputs = np.clip(rng.normal(scale=25, size=(400, 672)), -127, 127).astype(np.int16)
     residual = rng.integers(-127, 128, (400, 3))
@@ -242,13 +243,18 @@ def test_zero_point_moves_into_the_bias() -> None:
 def test_gray_inputs_give_the_first_heads_part(network: IntegerNetwork) -> None:
     """Three equal values of a place count like one, times the sum of their weights."""
     rng = np.random.default_rng(14)
-    values, presences = rng.integers(-127, 128, (150, 163)), 32 * rng.integers(0, 2, (150, 163))
+    window = network.window
+    places, padded = window.places, len(window.weights)
+    values = rng.integers(-127, 128, (150, places))
+    presences = 32 * rng.integers(0, 2, (150, places))
     context = rng.integers(0, 2, (150, 17)) * 127
-    wide, narrow = np.zeros((150, 672), np.int16), np.zeros((150, 346), np.int16)
+    wide = np.zeros((150, window.inputs), np.int16)
+    narrow = np.zeros((150, window.gray_inputs), np.int16)
     for lane, numbers in enumerate((values, values, values, presences)):
-        wide[:, lane : 4 * 163 : 4] = numbers
-    wide[:, 652:669] = context
-    narrow[:, :163], narrow[:, 164:327], narrow[:, 328:345] = values, presences, context
+        wide[:, lane : 4 * places : 4] = numbers
+    wide[:, 4 * places : 4 * places + 17] = context
+    narrow[:, :places], narrow[:, padded : padded + places] = values, presences
+    narrow[:, 2 * padded : 2 * padded + 17] = context
     part = network.trunk(wide)[:, : network.head_width]
     np.testing.assert_array_equal(network.trunk(narrow, gray=True), part)
 
@@ -259,34 +265,34 @@ def test_gray_inputs_give_the_first_heads_part(network: IntegerNetwork) -> None:
 def test_every_step_has_one_expert() -> None:
     """Which it is follows from the image's class and the share of pixels known."""
     names = [
-        [PHASES[expert_of(density, small)].name for density in range(N_DENSITIES)]
-        for small in (False, True)
+        [PHASES[expert_of(density, kind)].name for density in range(N_DENSITIES)] for kind in Kind
     ]
     assert names[0] == ["sparse"] * 4 + ["half"] * 2 + ["dense"] * 2
-    assert names[1] == ["small"] * 8
+    assert names[1:] == [["small"] * 8, ["wavefront"] * 8]
     with pytest.raises(ValueError, match="density"):
-        expert_of(N_DENSITIES, small=False)
+        expert_of(N_DENSITIES, Kind.LARGE)
 
 
 def experts(widths: list[int]) -> list[Denoiser]:
     torch.manual_seed(4)
-    return [Denoiser(DenoiserShape(width, 1, 8)) for width in widths]
+    return untrained([DenoiserShape(width, 1, 8) for width in widths])
 
 
 def test_experts_of_several_sizes_survive_the_file(tmp_path: Path) -> None:
     """Each expert keeps its place, in the integers and in the floats made of them."""
-    model = from_denoisers(experts([16, 24, 32, 40]), "a note")
+    model = from_denoisers(experts([16, 24, 32, 40, 48]), "a note")
     model.save(tmp_path / "model.safetensors")
     loaded = Model.load(tmp_path / "model.safetensors")
-    assert [len(e.stem.weight) for e in loaded.experts] == [16, 24, 32, 40]
-    assert loaded.expert(5, small=False) is loaded.experts[1]
-    assert loaded.expert(5, small=True) is loaded.experts[3]
+    assert [len(e.stem.weight) for e in loaded.experts] == [16, 24, 32, 40, 48]
+    assert loaded.expert(5, Kind.LARGE) is loaded.experts[1]
+    assert loaded.expert(5, Kind.SMALL) is loaded.experts[3]
+    assert loaded.expert(5, Kind.WAVEFRONT) is loaded.experts[4]
     assert loaded.model_id == model.model_id
     assert from_denoisers(to_denoisers(loaded)).model_id == model.model_id
 
 
 def test_the_identity_depends_on_every_expert() -> None:
-    denoisers = experts([16] * 4)
+    denoisers = experts([16] * 5)
     ids = {from_denoisers(denoisers).model_id}
     for expert in range(4):
         with torch.no_grad():
@@ -296,6 +302,6 @@ def test_the_identity_depends_on_every_expert() -> None:
     assert len(ids) == 6
 
 
-def test_a_model_has_four_experts() -> None:
-    with pytest.raises(ModelError, match="4 experts"):
-        from_denoisers(experts([16] * 3))
+def test_a_model_has_five_experts() -> None:
+    with pytest.raises(ModelError, match="5 experts"):
+        from_denoisers(experts([16] * 5)[:4])

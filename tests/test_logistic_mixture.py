@@ -18,7 +18,7 @@ from source_codec.logistic_mixture import (
     intervals,
     mixture,
 )
-from source_codec.range_coder import RangeDecoder, RangeEncoder
+from source_codec.range_coder import RangeDecoders, RangeEncoders
 
 Floats = NDArray[np.float64]
 TABLES = MixtureTables.compute()
@@ -181,21 +181,20 @@ def test_code_length_is_that_of_the_units(case: Case) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_decoded_values_are_the_encoded_ones(case: Case) -> None:
-    """Likely and unlikely ones, a part of the rows at a time."""
+    """Likely and unlikely ones, in runs of two messages."""
     m = case.mixture()
     rng = np.random.default_rng(24)
     n = m.weight.shape[1]
     likely = (m.centre[0] >> 7).clip(0, 255)
     values = np.where(rng.random(n) < 0.7, likely, rng.integers(0, 256, n)).astype(np.int32)
     values[:2] = 0, 255
-    encoder = RangeEncoder()
-    encoder.encode(*intervals(m, values))
-    decoder = RangeDecoder(encoder.finished())
-    decoded = np.full(n, -1, dtype=np.int32)
-    for rows in (slice(0, 7), slice(7, n)):
-        decode_values(m, decoder, rows, decoded)
+    messages, starts = np.array([1, 0, 1], np.int32), np.array([0, 7, n // 2, n], np.int32)
+    encoders = RangeEncoders(2)
+    encoders.encode(messages, starts, *intervals(m, values))
+    decoders = RangeDecoders([encoders.finished(message) for message in range(2)])
+    decoded = decode_values(m, decoders, messages, starts)
     np.testing.assert_array_equal(decoded, values)
-    assert decoder.complete
+    assert decoders.complete == [True, True]
 
 
 def test_no_value_costs_more_than_the_floor_allows() -> None:

@@ -6,7 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import qmc
 
-from source_codec.order import Order, bayer_tile, halton_tile, radical_inverse, rank_map
+from source_codec.order import (
+    Order,
+    bayer_tile,
+    halton_tile,
+    is_wavefront,
+    radical_inverse,
+    rank_map,
+)
 
 SIZES = [(1, 1), (1, 7), (9, 1), (32, 27), (33, 28), (31, 26), (64, 54), (70, 45), (40, 100)]
 
@@ -25,7 +32,11 @@ def test_ranks_are_in_range_and_distinct_within_a_tile(order: Order, size: tuple
     assert ranks.dtype == np.int32
     assert ranks.min() >= 0
     assert ranks.max() < n_ranks
-    tile = {Order.HALTON: (32, 27), Order.CHECKERBOARD: (32, 32)}.get(order, size)
+    if is_wavefront(order, *size):
+        return  # a pixel of each of many rows has the same rank
+    halton = (32, 27)
+    tiles = {Order.HALTON: halton, Order.AUTO: halton, Order.CHECKERBOARD: (32, 32)}
+    tile = tiles.get(order, size)
     for top in range(0, size[0], tile[0]):
         for left in range(0, size[1], tile[1]):
             part = ranks[top : top + tile[0], left : left + tile[1]]
@@ -46,8 +57,10 @@ def test_every_pixel_is_restored_once(order: Order, height: int, width: int) -> 
     assert len(counts) == n_ranks
     if order in (Order.RASTER, Order.RANDOM):
         assert (counts == 1).all()
+    elif is_wavefront(order, height, width):
+        assert counts.max() <= min(height, -(-width // 3))
     else:
-        tile = (32, 27) if order is Order.HALTON else (32, 32)
+        tile = (32, 32) if order is Order.CHECKERBOARD else (32, 27)
         copies = -(-height // tile[0]) * -(-width // tile[1])
         assert counts.max() <= copies
         whole = (height // tile[0]) * (width // tile[1])
@@ -103,6 +116,30 @@ def test_checkerboard_is_bayers_matrix() -> None:
     for _ in range(5):
         matrix = np.block([[4 * matrix, 4 * matrix + 2], [4 * matrix + 3, 4 * matrix + 1]])
     np.testing.assert_array_equal(bayer_tile(), matrix)
+
+
+def test_wavefront_sees_all_above_and_to_the_left() -> None:
+    """A pixel's rank is above those of all before it in its row, and of the row above up to two
+    columns to its right."""
+    ranks, n_ranks = rank_map(Order.AUTO, 4, 7)
+    assert ranks.tolist() == [
+        [0, 1, 2, 3, 4, 5, 6],
+        [3, 4, 5, 6, 7, 8, 9],
+        [6, 7, 8, 9, 10, 11, 12],
+        [9, 10, 11, 12, 13, 14, 15],
+    ]
+    assert n_ranks == 16
+
+
+def test_the_order_follows_the_size() -> None:
+    for size in ((64, 65), (4097, 1), (100, 90)):
+        assert not is_wavefront(Order.AUTO, *size)
+        np.testing.assert_array_equal(
+            rank_map(Order.AUTO, *size)[0], rank_map(Order.HALTON, *size)[0]
+        )
+    for size in ((64, 64), (1, 4096), (32, 32)):
+        assert is_wavefront(Order.AUTO, *size)
+        assert not is_wavefront(Order.HALTON, *size)
 
 
 def test_raster_counts_row_by_row() -> None:

@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import count, pairwise
+from itertools import accumulate, count
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,16 +20,18 @@ from scipy.stats import logistic
 
 from source_codec import Codec, ModelError, Process, export, training, training_data
 from source_codec.calibration import fit_temperatures
-from source_codec.conversion import from_denoisers
-from source_codec.denoiser import Denoiser, DenoiserShape, mixture_bits
-from source_codec.experts import PHASES, expert_of
+from source_codec.conversion import from_denoisers, untrained
+from source_codec.denoiser import Denoiser, mixture_bits
+from source_codec.experts import PHASES, Kind, expert_of
 from source_codec.export import calibration_images, export_checkpoint
 from source_codec.history import photo_ycc_planes
 from source_codec.logistic_mixture import code_length, mixture
 from source_codec.mixture_loss import code_length_bits, torch_mixture_bits
 from source_codec.model import Model
+from source_codec.network_shape import DenoiserShape
 from source_codec.order import Order, rank_map
-from source_codec.reverse_coding import Context, Unit, input_units, steps_of
+from source_codec.process import steps_of
+from source_codec.reverse_coding import Block, Context, input_units
 from source_codec.schedule import Schedule, boundaries
 from source_codec.training import Snapshot, Trainer, validation_bpsp
 from source_codec.training_config import (
@@ -58,7 +60,11 @@ from source_codec.training_plot import save_training_plot
 
 SHAPE = DenoiserShape(width=16, blocks=1, head_width=8)
 TINY = ExpertConfig(16, 1, 8, 0.02, 0.004)
-SMALL = next(i for i, phase in enumerate(PHASES) if phase.small)
+SMALL, WAVEFRONT = (
+    next(i for i, phase in enumerate(PHASES) if phase.kind == kind)
+    for kind in (Kind.SMALL, Kind.WAVEFRONT)
+)
+HALTON = Process(Order.HALTON)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +92,7 @@ def config(data: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingConfig:
             Source("stack", 0.5, exclude=("0:2",)),
         ),
         validation=(Source("stack", 1.0, exclude=("2:10",)),),
-        experts=(TINY,) * 4,
+        experts=(TINY,) * 5,
         minutes=0.01,
         batch=600,
         crop=48,
@@ -124,7 +130,11 @@ def test_configuration_is_read(tmp_path: Path) -> None:
         data_root=tmp_path / "images",
         sources=(Source("a", 2.0, "reduced", (1.5, 2.0), ("x.png",)), Source("b", crop=32)),
         validation=(Source("c"),),
-        experts=(*(ExpertConfig(),) * 3, ExpertConfig(width=64, learning_rate=0.02)),
+        experts=(
+            *(ExpertConfig(),) * 3,
+            ExpertConfig(width=64, learning_rate=0.02),
+            ExpertConfig(),
+        ),
         minutes=3,
         batch=100,
     )
@@ -186,7 +196,7 @@ def test_wrong_configurations(tmp_path: Path, old: str, new: str, message: str) 
 
 def test_learning_rates(config: TrainingConfig) -> None:
     """Those given; else lower ones where weights are trained already."""
-    given = replace(config, experts=(TINY, *(ExpertConfig(learning_rate=0.5),) * 3))
+    given = replace(config, experts=(TINY, *(ExpertConfig(learning_rate=0.5),) * 4))
     assert given.rates(0) == (0.02, 0.004)
     assert given.rates(1) == (0.5, RATES[1])
     assert replace(given, start_from="default").rates(1) == (0.5, FINE_TUNING_RATES[1])
@@ -387,15 +397,21 @@ def test_whole_small_pictures_are_mirrored_only(data: Path) -> None:
 
 
 @pytest.mark.parametrize("gray", [False, True])
+@pytest.mark.parametrize("process", [Process(), HALTON])
 @pytest.mark.parametrize("size", [(30, 25), (70, 66)])
 def test_masks_are_those_of_coding(
-    photo: Photo, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], gray: bool
+    photo: Photo,
+    monkeypatch: pytest.MonkeyPatch,
+    size: tuple[int, int],
+    process: Process,
+    gray: bool,
 ) -> None:
     """Every example is part of a step of the coder, with exactly the pixels known before it."""
     steps = {}
     known = np.zeros(size, dtype=np.uint8)
-    for step in steps_of(Process(), *size):
-        steps[known.tobytes()] = (set(zip(step.ys, step.xs, strict=True)), step.density)
+    for step in steps_of(process, *size):
+        pixels = set(zip(step.ys, step.xs, strict=True))
+        steps[known.tobytes()] = (pixels, step.density, step.kind)
         known[step.ys, step.xs] = 1
     image = photo(*size)
     seen = set()
@@ -407,45 +423,49 @@ def test_masks_are_those_of_coding(
         ys: NDArray[np.intp],
         xs: NDArray[np.intp],
         density: int,
+        kind: Kind,
         gray: bool,
     ) -> Batch:
-        asked.append((known.copy(), set(zip(ys, xs, strict=True)), density))
-        return examples_at(image, known, ys, xs, density, gray)
+        asked.append((known.copy(), set(zip(ys, xs, strict=True)), density, kind))
+        return examples_at(image, known, ys, xs, density, kind, gray)
 
     monkeypatch.setattr(training_data, "examples_at", record)
     rng = np.random.default_rng(3)
     for _ in range(60):
-        batch = masked_example(image, 32, rng, 100, gray)
-        known, pixels, density = asked[-1]
-        expected, expected_density = steps[known.tobytes()]
+        batch = masked_example(image, process, rng, 100, gray)
+        known, pixels, *setting = asked[-1]
+        expected, *expected_setting = steps[known.tobytes()]
         assert pixels <= expected
         assert len(pixels) == min(len(expected), 100) == len(batch.inputs)
-        assert density == expected_density
+        assert setting == expected_setting
         seen.add(known.tobytes())
     assert len(seen) > 12
 
 
 @pytest.mark.parametrize("gray", [False, True])
+@pytest.mark.parametrize("order", [Order.AUTO, Order.HALTON])
 @pytest.mark.parametrize("size", [(30, 25), (70, 66)])
 def test_examples_are_what_the_coder_sees(
-    codec: Codec, photo: Photo, size: tuple[int, int], gray: bool
+    codec: Codec, photo: Photo, size: tuple[int, int], order: Order, gray: bool
 ) -> None:
     """The network's answer to a training example is its answer while coding; so are the targets."""
     image = photo(*size)
     if gray:
         image = np.repeat(image[..., :1], 3, axis=2)
     context = Context(codec.model, np.zeros_like(image)[None], gray)
-    for number, step in enumerate(steps_of(Process(steps=12), *size)):
+    for number, step in enumerate(steps_of(Process(order, steps=12), *size)):
         context.begin_step()
-        if number in (0, 3, 7, 11):
+        if number in (0, 3, 7, 11, 50):
             span = slice(0, min(len(step.ys), 200))
-            evaluation = context.evaluate(step, [Unit(0, span, span)])
+            block = Block.of_images(0, 1, step.ys[span], step.xs[span])
+            evaluation = context.evaluate(step, block)
             batch = examples_at(
                 image,
                 context.known.copy(),
                 step.ys[span].astype(np.intp),
                 step.xs[span].astype(np.intp),
                 step.density,
+                step.kind,
                 gray,
             )
             neck = codec.model.experts[batch.expert].trunk(batch.inputs.numpy().astype(np.int16))
@@ -467,7 +487,7 @@ def test_targets(photo: Photo) -> None:
     image[1::3] = 255
     ys, xs = (a.ravel() for a in np.mgrid[10:30, 10:30])
     known = np.random.default_rng(4).integers(0, 2, (40, 40)).astype(np.uint8)
-    batch = examples_at(image, known, ys, xs, 5, gray=False)
+    batch = examples_at(image, known, ys, xs, 5, Kind.SMALL, gray=False)
     true = image[ys, xs]
     lower, upper = batch.edges[..., 0].numpy(), batch.edges[..., 1].numpy()
     assert (lower[true == 0] == -1e6).all()
@@ -479,12 +499,13 @@ def test_targets(photo: Photo) -> None:
     middle = ((upper + lower) / 2)[inner]
     np.testing.assert_allclose(middle, batch.residual.numpy()[inner], atol=1e-3)
     assert (batch.weight == 1).all()
-    gray = examples_at(image, known, ys, xs, 5, gray=True)
+    gray = examples_at(image, known, ys, xs, 5, Kind.SMALL, gray=True)
     np.testing.assert_array_equal(gray.weight, np.tile([1.0, 0.0, 0.0], (400, 1)))
 
 
+@pytest.mark.parametrize("order", [Order.AUTO, Order.HALTON])
 def test_steps_of_small_images_are_sampled_without_bias(
-    photo: Photo, monkeypatch: pytest.MonkeyPatch
+    photo: Photo, monkeypatch: pytest.MonkeyPatch, order: Order
 ) -> None:
     """Each step as often as any other, and whole: so every pixel counts the same on average."""
     drawn = Counter[int]()
@@ -496,18 +517,17 @@ def test_steps_of_small_images_are_sampled_without_bias(
         assert len(ys) == steps[int(known.sum())]
         return Batch(SMALL, *(torch.zeros(len(ys)),) * 4)
 
-    cuts = boundaries(Schedule.COSINE, rank_map(Order.HALTON, 40, 40)[1], 16)
-    ranks = rank_map(Order.HALTON, 40, 40)[0]
-    before = [int((ranks < cut).sum()) for cut in cuts]
-    steps = {start: stop - start for start, stop in pairwise(before)}
+    process = Process(order, steps=16)
+    counts = [len(step.ys) for step in steps_of(process, 40, 40)]
+    steps = dict(zip(accumulate(counts, initial=0), counts, strict=False))
     monkeypatch.setattr(training_data, "examples_at", record)
     rng = np.random.default_rng(3)
-    draws = 200 * len(steps)
+    draws, image = 200 * len(steps), photo(40, 40)
     for _ in range(draws):
-        masked_example(photo(40, 40), 16, rng, 512, gray=False, explore=0.5)
+        masked_example(image, process, rng, 512, gray=False, explore=0.5)
     assert set(drawn) == set(steps)
     assert max(steps.values()) > 5 * min(steps.values())  # by their pixels they would differ
-    assert 140 < min(drawn.values()) < max(drawn.values()) < 260
+    assert 140 < min(drawn.values()) < max(drawn.values()) < 260  # 4.2 standard deviations
 
 
 @pytest.mark.parametrize("explore", [0.0, 1.0])
@@ -528,7 +548,7 @@ def test_steps_of_large_images_weigh_by_their_pixels(
     rng = np.random.default_rng(4)
     image = photo(80, 80)
     for _ in range(3000):
-        masked_example(image, 16, rng, 50, gray=False, explore=explore)
+        masked_example(image, Process(steps=16), rng, 50, gray=False, explore=explore)
     shares = np.full(len(before) - 1, 1 / (len(before) - 1)) if explore else np.diff(before) / 6400
     found = [drawn[int(start)] / 3000 for start in before[:-1]]
     np.testing.assert_allclose(found, shares, atol=0.025)
@@ -538,12 +558,19 @@ def test_last_step_of_a_small_image_is_not_cut(config: TrainingConfig) -> None:
     """All examples of small images are whole steps, whatever remains to be drawn of a source."""
     stream = BatchStream(config.data_root, [Source("stack")], 1, 48, np.random.default_rng(5))
     allowed = {
-        len(step.ys)
-        for steps in set(BatchStream.STEPS)
-        for step in steps_of(Process(steps=steps), 32, 32)
+        SMALL: {
+            len(step.ys)
+            for steps in set(BatchStream.STEPS)
+            for step in steps_of(Process(Order.HALTON, steps=steps), 32, 32)
+        },
+        WAVEFRONT: {len(step.ys) for step in steps_of(Process(), 32, 32)},
     }
+    drawn = Counter[int]()
     for _ in range(150):
-        assert len(stream.take().inputs) in allowed
+        batch = stream.take()
+        assert len(batch.inputs) in allowed[batch.expert]
+        drawn[batch.expert] += 1
+    assert 90 < drawn[WAVEFRONT] < 135  # of 112.5 expected: 4 standard deviations
     stream.close()
 
 
@@ -556,7 +583,7 @@ def test_batches_are_well_formed(config: TrainingConfig) -> None:
         batch = stream.take()
         rows = len(batch.inputs)
         assert 700 <= rows < 700 + 512
-        assert batch.inputs.shape == (rows, 672)
+        assert batch.inputs.shape == (rows, PHASES[batch.expert].window.inputs)
         assert batch.inputs.dtype == torch.int8
         for part, shape in ((batch.residual, (3,)), (batch.edges, (3, 2)), (batch.weight, (3,))):
             assert part.shape == (rows, *shape)
@@ -572,19 +599,28 @@ def test_batches_are_well_formed(config: TrainingConfig) -> None:
     stream.close()
 
 
-@pytest.mark.parametrize("size", [(64, 64), (64, 65)])
-def test_examples_go_to_the_expert_that_codes_them(photo: Photo, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("size", "order", "experts"),
+    [
+        ((64, 64), Order.AUTO, {WAVEFRONT}),
+        ((64, 64), Order.HALTON, {SMALL}),
+        ((64, 65), Order.AUTO, {0, 1, 2}),
+        ((64, 65), Order.HALTON, {0, 1, 2}),
+    ],
+)
+def test_examples_go_to_the_expert_that_codes_them(
+    photo: Photo, size: tuple[int, int], order: Order, experts: set[int]
+) -> None:
     """At 64x64 pixels images cease to be small; of larger ones the step decides."""
     rng = np.random.default_rng(6)
-    image = photo(*size)
-    steps = {len(step.ys): step.density for step in steps_of(Process(), *size)}
+    image, process = photo(*size), Process(order)
+    steps = {len(step.ys): expert_of(step.density, step.kind) for step in steps_of(process, *size)}
     seen = set()
     for _ in range(80):
-        example = masked_example(image, 32, rng, 10_000, gray=False, explore=1.0)
-        expected = expert_of(steps[len(example.inputs)], small=size == (64, 64))
-        assert example.expert == expected
+        example = masked_example(image, process, rng, 10_000, gray=False, explore=1.0)
+        assert example.expert == steps[len(example.inputs)]
         seen.add(example.expert)
-    assert seen == ({SMALL} if size == (64, 64) else {0, 1, 2})
+    assert seen == experts
 
 
 def test_batches_have_one_expert_each(
@@ -594,16 +630,17 @@ def test_batches_have_one_expert_each(
     monkeypatch.setattr(BatchStream, "EXPLORE", 1.0)
     sources = [Source("photos"), Source("stack")]
     stream = BatchStream(config.data_root, sources, 600, 70, np.random.default_rng(7))
-    context = 4 * 163  # then 7 exponents, 8 densities, and the flags small and gray
     experts = Counter[int]()
     for _ in range(25):
         batch = stream.take()
+        # Seven exponents, eight densities, and the flags small and gray.
+        context = 4 * PHASES[batch.expert].window.places
         flags = batch.inputs[:, context + 7 : context + 16].numpy() != 0
         densities = set(flags[:, :8].argmax(axis=1).tolist())
-        assert set(flags[:, 8].tolist()) == {batch.expert == SMALL}
+        assert set(flags[:, 8].tolist()) == {batch.expert in (SMALL, WAVEFRONT)}
         assert densities <= set(PHASES[batch.expert].densities)
         experts[batch.expert] += 1
-    assert set(experts) == {0, 1, 2, 3}
+    assert set(experts) == {0, 1, 2, SMALL, WAVEFRONT}
     stream.close()
 
 
@@ -723,18 +760,26 @@ def test_the_kernel_serves_the_cpu_and_torch_other_devices() -> None:
     assert elsewhere.shape == (200,)
 
 
-@pytest.mark.parametrize("size", [(60, 50), (70, 60)])
-def test_training_loss_predicts_the_coded_length(photo: Photo, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("size", "order", "experts"),
+    [
+        ((60, 50), Order.AUTO, {WAVEFRONT}),
+        ((60, 50), Order.HALTON, {SMALL}),
+        ((70, 60), Order.AUTO, {0, 1, 2}),
+    ],
+)
+def test_training_loss_predicts_the_coded_length(
+    photo: Photo, size: tuple[int, int], order: Order, experts: set[int]
+) -> None:
     """Bits per sub-pixel by the float network and by the exported tables agree within 1 %."""
     torch.manual_seed(1)
-    denoisers = [Denoiser(SHAPE) for _ in PHASES]
+    denoisers = untrained([SHAPE] * 5)
     model = from_denoisers(denoisers)
     image = photo(*size)
     examples, coded = [], 0.0
     context = Context(model, np.zeros_like(image)[None], gray=False)
-    for step in steps_of(Process(steps=8), *size):
+    for step in steps_of(Process(order, steps=8), *size):
         context.begin_step()
-        span = slice(0, len(step.ys))
         examples.append(
             examples_at(
                 image,
@@ -742,10 +787,11 @@ def test_training_loss_predicts_the_coded_length(photo: Photo, size: tuple[int, 
                 step.ys.astype(np.intp),
                 step.xs.astype(np.intp),
                 step.density,
+                step.kind,
                 gray=False,
             )
         )
-        evaluation = context.evaluate(step, [Unit(0, span, span)])
+        evaluation = context.evaluate(step, Block.of_images(0, 1, step.ys, step.xs))
         residual = np.empty((len(step.ys), 2), dtype=np.int32)
         for c in range(3):
             values = image[step.ys, step.xs, c].astype(np.int32)
@@ -758,7 +804,7 @@ def test_training_loss_predicts_the_coded_length(photo: Photo, size: tuple[int, 
                 residual[:, c] = input_units(values, evaluation.base[c], evaluation.exponent)
         context.images[0, step.ys, step.xs] = image[step.ys, step.xs]
         context.end_step(step)
-    assert {example.expert for example in examples} == ({SMALL} if size[0] == 60 else {0, 1, 2})
+    assert {example.expert for example in examples} == experts
     predicted = validation_bpsp(denoisers, examples)
     assert coded / image.size == pytest.approx(predicted, rel=0.01)
 
@@ -773,9 +819,10 @@ def batches_of(config: TrainingConfig, number: int, seed: int = 9) -> list[Batch
     rng = np.random.default_rng(seed)
     result: list[Batch] = []
     for step in count():
-        image = stack[step % 10] if step % 4 == 3 else photos[step % 4]
-        example = masked_example(image, 32, rng, 150, gray=False, explore=1.0)
-        if example.expert == len(result) % len(PHASES) and len(example.inputs) > 20:
+        image = stack[step % 10] if step % 5 > 2 else photos[step % 5]
+        process = Process() if step % 5 == 4 else HALTON
+        example = masked_example(image, process, rng, 150, gray=False, explore=1.0)
+        if example.expert == len(result) % len(PHASES) and len(example.inputs) > 8:
             result.append(example)
         if len(result) == number:
             return result
@@ -838,8 +885,8 @@ def test_a_run_logs_saves_and_resumes(config: TrainingConfig, tmp_path: Path) ->
 def test_training_learns(config: TrainingConfig, tmp_path: Path) -> None:
     """A dozen updates of an expert on one batch shorten its code."""
     trainer = Trainer(config, tmp_path)
-    batches = batches_of(config, 4)
-    for expert in (0, SMALL):
+    batches = batches_of(config, 5)
+    for expert in (0, SMALL, WAVEFRONT):
         assert batches[expert].expert == expert
         losses = [trainer.update(batches[expert], 1.0) for _ in range(12)]
         assert np.isfinite(losses).all()
@@ -853,31 +900,31 @@ def test_an_update_concerns_one_expert(config: TrainingConfig, tmp_path: Path) -
     before = [weights_of([model]) for model in trainer.models]
     batch = batches_of(config, 3)[2]
     trainer.update(batch, 1.0)
-    for expert in range(4):
+    for expert in range(5):
         networks = [trainer.models[expert]], [trainer.averages[expert]]
         for after in map(weights_of, networks):
             unchanged = all(map(torch.equal, before[expert], after))
             assert unchanged == (expert != 2)
-    assert trainer.steps == [0, 0, 1, 0]
+    assert trainer.steps == [0, 0, 1, 0, 0]
 
 
 def test_resuming_is_as_if_nothing_had_happened(config: TrainingConfig, tmp_path: Path) -> None:
     """Weights, averages and optimisers of all experts: the same updates bring the same weights."""
-    batches = batches_of(config, 8)
+    batches = batches_of(config, 10)
     whole = Trainer(config, tmp_path / "whole")
     for batch in batches:
         whole.update(batch, 0.7)
     first = Trainer(config, tmp_path / "parts")
-    for batch in batches[:4]:
+    for batch in batches[:5]:
         first.update(batch, 0.7)
     first.seconds = 0.1
     first.save()
     second = Trainer(replace(config, seed=5), tmp_path / "parts")
-    assert second.steps == [1, 1, 1, 1]
+    assert second.steps == [1, 1, 1, 1, 1]
     assert second.seconds == 0.1
     assert_equal(optimiser_state(second), optimiser_state(first))
     assert len(optimiser_state(second)) > 40
-    for batch in batches[4:]:
+    for batch in batches[5:]:
         second.update(batch, 0.7)
     assert_equal(weights_of(second.models), weights_of(whole.models))
     assert_equal(weights_of(second.averages), weights_of(whole.averages))
@@ -922,20 +969,21 @@ def test_experts_without_images_stay_as_they_are(config: TrainingConfig, tmp_pat
     trainer = Trainer(small_only, tmp_path)
     before = weights_of(trainer.averages[:3])
     trainer.run()
-    assert trainer.steps[SMALL] == sum(trainer.steps) > 0
+    assert sum(trainer.steps[:3]) == 0
+    assert trainer.steps[WAVEFRONT] > 0
     assert_equal(weights_of(trainer.averages[:3]), before)
 
 
 def test_a_run_may_start_from_another(config: TrainingConfig, tmp_path: Path) -> None:
     first = Trainer(config, tmp_path / "first")
     first.averages[1].stem.bias.data += 0.5
-    first.steps = [7, 7, 7, 7]
+    first.steps = [7, 7, 7, 7, 7]
     first.save()
     start = str(tmp_path / "first" / "checkpoint.pt")
     # The sizes need not be said again.
-    settings = replace(config, start_from=start, seed=2, experts=(ExpertConfig(),) * 4)
+    settings = replace(config, start_from=start, seed=2, experts=(ExpertConfig(),) * 5)
     second = Trainer(settings, tmp_path / "second")
-    assert second.steps == [0, 0, 0, 0]
+    assert second.steps == [0, 0, 0, 0, 0]
     assert_equal(weights_of(second.models), weights_of(first.averages))
     assert_equal(weights_of(second.averages), weights_of(first.averages))
 
@@ -943,7 +991,7 @@ def test_a_run_may_start_from_another(config: TrainingConfig, tmp_path: Path) ->
 def test_a_run_may_start_from_the_default_model(config: TrainingConfig, tmp_path: Path) -> None:
     """Rounding its weights again changes nothing: the same integers, so the same model."""
     default = Model.load()
-    settings = replace(config, start_from="default", experts=(ExpertConfig(),) * 4)
+    settings = replace(config, start_from="default", experts=(ExpertConfig(),) * 5)
     trainer = Trainer(settings, tmp_path / "run")
     again = from_denoisers(trainer.averages)
     for expert, expected in zip(again.experts, default.experts, strict=True):
@@ -957,7 +1005,7 @@ def test_a_start_of_another_shape_is_refused(config: TrainingConfig, tmp_path: P
     with pytest.raises(ModelError, match=r"sparse of default has .*width 16"):
         Trainer(replace(config, start_from="default"), tmp_path / "run")
     Trainer(config, tmp_path / "run").save()
-    wider = replace(config, experts=(*(TINY,) * 3, replace(TINY, width=24)))
+    wider = replace(config, experts=(*(TINY,) * 3, replace(TINY, width=24), TINY))
     with pytest.raises(ModelError, match=r"small of .*checkpoint.pt has .*width 24"):
         Trainer(wider, tmp_path / "run")
 
@@ -1034,8 +1082,9 @@ def test_export_of_a_checkpoint(
 ) -> None:
     monkeypatch.setattr(export, "SMALL_IMAGES", 5)
     trainer = Trainer(config, tmp_path)
-    trainer.steps[SMALL] = 1
-    trainer.averages[SMALL].heads[0].bias.data[10:15] -= 3  # octaves: far too sure
+    trainer.steps[SMALL] = trainer.steps[WAVEFRONT] = 1
+    for expert in (SMALL, WAVEFRONT):
+        trainer.averages[expert].heads[0].bias.data[10:15] -= 3  # octaves: far too sure
     trainer.save()
     model = export_checkpoint(trainer.checkpoint, config, tmp_path / "model.safetensors", "a note")
     assert model.notes == "a note"
@@ -1044,8 +1093,9 @@ def test_export_of_a_checkpoint(
     image = photo(20, 22)
     np.testing.assert_array_equal(codec.decode(codec.encode(image)), image)
     # Only the small validation images were seen: the large class stays neutral.
-    assert not model.temperature[0].any()
-    assert model.temperature[1].any()
+    assert not model.temperature[Kind.LARGE].any()
+    assert model.temperature[Kind.SMALL].any()
+    assert model.temperature[Kind.WAVEFRONT].any()
 
 
 def test_untrained_experts_keep_weights_and_temperatures(
@@ -1054,8 +1104,8 @@ def test_untrained_experts_keep_weights_and_temperatures(
     """A run on small images alone leaves the coding of large ones exactly as it was."""
     monkeypatch.setattr(export, "SMALL_IMAGES", 3)
     torch.manual_seed(5)
-    temperature = np.full((2, 8, 3), 7, dtype=np.int8)
-    start = replace(from_denoisers([Denoiser(SHAPE) for _ in PHASES]), temperature=temperature)
+    temperature = np.full((3, 8, 3), 7, dtype=np.int8)
+    start = replace(from_denoisers(untrained([SHAPE] * 5)), temperature=temperature)
     start.save(tmp_path / "start.safetensors")
     # The large validation images would change the temperatures, had their experts been trained.
     settings = replace(
@@ -1070,8 +1120,9 @@ def test_untrained_experts_keep_weights_and_temperatures(
     before, after = start.tensors(), model.tensors()
     changed = {name for name in before if not np.array_equal(before[name], after[name])}
     assert {name.split(".")[0] for name in changed} == {"small", "calibration"}
-    assert (model.temperature[0] == 7).all()
-    assert (model.temperature[1] != 7).any()
+    assert (model.temperature[Kind.LARGE] == 7).all()
+    assert (model.temperature[Kind.WAVEFRONT] == 7).all()
+    assert (model.temperature[Kind.SMALL] != 7).any()
 
 
 def test_gray_images_do_not_calibrate(config: TrainingConfig) -> None:
@@ -1087,19 +1138,19 @@ def test_gray_images_do_not_calibrate(config: TrainingConfig) -> None:
 def test_calibration_shortens_the_code(photo: Photo) -> None:
     """Distributions made too narrow on purpose: calibration widens them again."""
     torch.manual_seed(2)
-    denoiser = Denoiser(SHAPE)
+    denoisers = untrained([SHAPE] * 5)
     with torch.no_grad():
-        for head in denoiser.heads:
+        for head in denoisers[WAVEFRONT].heads:
             head.bias[10:15] -= 3  # octaves
     images = [photo(64, 60, 3, seed) for seed in range(3)]
     green_first = [np.ascontiguousarray(image[..., [1, 0, 2]]) for image in images]
-    model = from_denoisers([denoiser] * 4)
+    model = from_denoisers(denoisers)
     fitted = fit_temperatures(model, green_first, np.random.default_rng(10), share=1.0)
 
     def length(m: Model) -> int:
         return sum(map(len, Codec(m).encode_many(images)))
 
     assert length(fitted) < length(model)
-    assert fitted.temperature[1].max() > 0
-    assert not fitted.temperature[0].any()
+    assert fitted.temperature[Kind.WAVEFRONT].max() > 0
+    assert not fitted.temperature[Kind.LARGE].any()
     assert fitted.model_id != model.model_id
