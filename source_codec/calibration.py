@@ -16,18 +16,13 @@ from numpy.typing import NDArray
 from source_codec.experts import Kind
 from source_codec.logistic_mixture import code_length, mixture
 from source_codec.model import Model
-from source_codec.order import SMALL_PIXELS, Order
+from source_codec.order import Order, is_small
 from source_codec.process import Process, steps_of
 from source_codec.reverse_coding import Context, blocks_of, input_units
 from source_codec.window import N_DENSITIES
 
 CANDIDATES = range(-8, 13)
 """Temperatures tried, in 1/16 octave."""
-
-
-def is_small(image: NDArray[np.uint8]) -> bool:
-    """Whether an image (H, W, ...) is coded as a small one."""
-    return image.shape[0] * image.shape[1] <= SMALL_PIXELS
 
 
 def fit_temperatures(
@@ -50,7 +45,7 @@ def fit_temperatures(
     runs = [
         (image, Process(order))
         for image in images
-        for order in ((Order.AUTO, Order.HALTON) if is_small(image) else (Order.AUTO,))
+        for order in ((Order.AUTO, Order.HALTON) if is_small(*image.shape[:2]) else (Order.AUTO,))
     ]
     for done, (image, process) in enumerate(runs):
         context = Context(model, np.zeros_like(image)[None], gray=False)

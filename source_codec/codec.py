@@ -21,7 +21,7 @@ from source_codec.features import GREEN_FIRST
 from source_codec.graphics import decode_graphics
 from source_codec.layout import GRAPHICS, PLAIN, Layout, Leaf, compose, join, picture_of
 from source_codec.model import Model
-from source_codec.order import SMALL_PIXELS
+from source_codec.order import is_small
 from source_codec.picture import Picture
 from source_codec.process import Process, steps_of
 from source_codec.range_coder import RangeEncoders
@@ -102,7 +102,7 @@ def _groups(keys: Sequence[tuple[PartShape, Process]]) -> Iterator[_Group]:
         by_key[key].append(index)
     for (shape, process), indices in by_key.items():
         # Large images come one by one: the model adapts to each.
-        small = _pixels(shape) <= SMALL_PIXELS
+        small = is_small(shape.height, shape.width)
         per_batch = max(1, _BATCH_PIXELS // _pixels(shape)) if small else 1
         for start in range(0, len(indices), per_batch):
             yield _Group(indices[start : start + per_batch], shape, process)

@@ -42,7 +42,7 @@ import numpy as np
 from source_codec.composition import PartShape, Samples
 from source_codec.errors import CorruptStream, UnsupportedStream
 from source_codec.layout import GRAPHICS, PLAIN, Layout, check_level, check_plain, part_shapes
-from source_codec.order import SMALL_PIXELS, Order
+from source_codec.order import Order, is_small
 from source_codec.process import Process
 from source_codec.reverse_coding import LEAST_BITS_PER_VALUE
 from source_codec.schedule import MAX_STEPS, Schedule
@@ -181,7 +181,7 @@ def pack(
     if composed:
         front += bytes([channels | _DEEP * (layout.shape.depth == 16)]) + _layout_bytes(layout)
     front += b"".join(varint(len(payload)) for payload in payloads[:-1])
-    check_bytes, hash_bytes = _field_bytes(height * width <= SMALL_PIXELS)
+    check_bytes, hash_bytes = _field_bytes(is_small(height, width))
     back = pixel_hash(image)[:hash_bytes] + b"".join(payloads)
     check = zlib.crc32(front + back).to_bytes(4, "little")[:check_bytes]
     return front + check + back
@@ -230,7 +230,7 @@ def read_header(data: bytes) -> Header:
     leaves = layout.leaves()
     lengths = [reader.varint() for _ in leaves[1:]]
     front = data[: reader.position]
-    check_bytes, hash_bytes = _field_bytes(height * width <= SMALL_PIXELS)
+    check_bytes, hash_bytes = _field_bytes(is_small(height, width))
     check = reader.take(check_bytes)
     back = data[reader.position :]
     stored_hash = reader.take(hash_bytes)

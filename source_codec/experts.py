@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from source_codec.order import SMALL_PIXELS, Order, is_wavefront
+from source_codec.order import Order, is_small, is_wavefront
 from source_codec.window import BEHIND, N_DENSITIES, NEAR, WIDE, Window
 
 
@@ -29,7 +29,7 @@ class Kind(IntEnum):
         """The kind of the steps of an image."""
         if is_wavefront(order, height, width):
             return cls.WAVEFRONT
-        return cls.SMALL if height * width <= SMALL_PIXELS else cls.LARGE
+        return cls.SMALL if is_small(height, width) else cls.LARGE
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from source_codec.calibration import fit_temperatures, is_small
+from source_codec.calibration import fit_temperatures
 from source_codec.conversion import from_denoisers, untrained
 from source_codec.experts import PHASES, Kind
 from source_codec.model import Model
+from source_codec.order import is_small
 from source_codec.training import read_checkpoint
 from source_codec.training_config import TrainingConfig
 from source_codec.training_data import ImageStream
@@ -35,7 +36,7 @@ def calibration_images(config: TrainingConfig) -> list[NDArray[np.uint8]]:
         if not source.gray:
             stream = ImageStream(config.data_root, source, CROP, np.random.default_rng(30_000))
             first = stream.draw()
-            count = SMALL_IMAGES if is_small(first) else LARGE_IMAGES
+            count = SMALL_IMAGES if is_small(*first.shape[:2]) else LARGE_IMAGES
             images += [first, *(stream.draw() for _ in range(count - 1))]
     return images
 
@@ -51,7 +52,7 @@ def _calibrated(
     refit = np.zeros((len(Kind), N_DENSITIES, 1), dtype=bool)
     chosen: list[NDArray[np.uint8]] = []
     for small in (False, True):
-        own = [image for image in images if is_small(image) == small]
+        own = [image for image in images if is_small(*image.shape[:2]) == small]
         phases = [
             phase
             for phase, is_trained in zip(PHASES, trained, strict=True)

@@ -25,7 +25,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from source_codec.order import SMALL_PIXELS
+from source_codec.order import is_small
 from source_codec.window import (
     BOX_RADII,
     BOX_SCALES,
@@ -48,6 +48,31 @@ _REACH = max(scale * radius for scale, radius in zip(BOX_SCALES, BOX_RADII, stri
 _OVERHANG = _REACH + (max(BOX_SCALES) - 1) // 2
 _TILE = 16  # pixels gathered together: what was just written is slow to read
 _BOX_COST = 2  # boxes of a whole band computed in the time of a single one
+
+
+class Features(NamedTuple):
+    """Network inputs, base prediction and exponent of N pixels.
+
+    Attributes:
+        inputs: int16 ``(N, window.inputs)``. ``[4 p + c]`` is place p: three relative means and
+            presence; then exponent class, density class, flags (one-hot). Or
+            ``(N, window.gray_inputs)`` of gray images, as :meth:`Window.gray_weights` says.
+        base: int32 ``(N, 3)``: base prediction in Q4.
+        exponent: int32 ``(N,)``, 0 to 6; one input unit is ``2^exponent`` in Q4.
+    """
+
+    inputs: NDArray[np.int16]
+    base: NDArray[np.int32]
+    exponent: NDArray[np.int32]
+
+    @classmethod
+    def empty(cls, window: Window, count: int, narrow: bool) -> Features:
+        """Room for those of so many pixels; ``narrow``: as of gray images."""
+        return cls(
+            np.empty((count, window.gray_inputs if narrow else window.inputs), dtype=np.int16),
+            np.empty((count, 3), dtype=np.int32),
+            np.empty(count, dtype=np.int32),
+        )
 
 
 class _Scratch(NamedTuple):
@@ -362,13 +387,12 @@ def _extract_run(
     density: int,
     small: bool,
     gray: bool,
-    inputs: NDArray[np.int16],
-    base: NDArray[np.int32],
-    exponent: NDArray[np.int32],
+    out: Features,
     scratch: _Scratch,
 ) -> None:
     """:func:`extract` of one image, a band of rows at a time; a place's lanes move as one int64."""
     fine, boxes, reach, weights = window
+    inputs, base, exponent = out
     places, planes, offsets, known, at, sums, counts, means, means64 = scratch
     lanes = places.view(np.int16)
     n_fine, n_places = fine.shape[0], fine.shape[0] + boxes.shape[0]
@@ -418,12 +442,12 @@ def _extract_run(
                     for p in range(n_fine, n_places):
                         place[p] = means_flat[start + at[p]]
             pixels = slice(first, end)
-            gathered, out = places[: end - first], inputs[pixels]
+            gathered, seen = places[: end - first], inputs[pixels]
             e = exponent[pixels]
             if narrow:
-                _normalise_gray(gathered, weights, planes, out, base[pixels], e)
+                _normalise_gray(gathered, weights, planes, seen, base[pixels], e)
             else:
-                _normalise(gathered, weights, planes, offsets, known, out, base[pixels], e)
+                _normalise(gathered, weights, planes, offsets, known, seen, base[pixels], e)
             for n in range(first, end):
                 inputs[n, context:] = 0
                 inputs[n, context + exponent[n]] = FLAG
@@ -447,9 +471,7 @@ def _extract(
     density: int,
     small: bool,
     gray: bool,
-    inputs: NDArray[np.int16],
-    base: NDArray[np.int32],
-    exponent: NDArray[np.int32],
+    out: Features,
     scratch: _Scratch,
 ) -> None:
     for run in range(images.shape[0]):
@@ -463,9 +485,7 @@ def _extract(
             density,
             small,
             gray,
-            inputs[rows],
-            base[rows],
-            exponent[rows],
+            Features(out.inputs[rows], out.base[rows], out.exponent[rows]),
             scratch,
         )
 
@@ -505,11 +525,9 @@ def extract(
     density: int,
     small: bool,
     gray: bool,
-    inputs: NDArray[np.int16],
-    base: NDArray[np.int32],
-    exponent: NDArray[np.int32],
+    out: Features,
 ) -> None:
-    """Network inputs, base prediction and exponent of N pixels.
+    """Looks at N pixels.
 
     Args:
         window: what the network sees.
@@ -521,11 +539,7 @@ def extract(
         ys, xs: int32 ``(N,)``, the pixels to be coded; fastest in raster order.
         density: density class of the step, from :func:`density_class`.
         small, gray: image-level flags.
-        inputs: int16 ``(N, window.inputs)``, overwritten. ``[4 p + c]`` is place p: three relative
-            means and presence; then exponent class, density class, flags (one-hot). Or
-            ``(N, window.gray_inputs)`` of gray images, as :meth:`Window.gray_weights` says.
-        base: int32 ``(N, 3)``, overwritten: base prediction in Q4.
-        exponent: int32 ``(N,)``, overwritten: 0 to 6; one input unit is ``2^exponent`` in Q4.
+        out: overwritten; narrow for gray images only.
     """
     _extract(
         window,
@@ -538,19 +552,9 @@ def extract(
         density,
         small,
         gray,
-        inputs,
-        base,
-        exponent,
+        out,
         _scratch_for(window, integrals.shape[1] - 1, integrals.shape[2]),
     )
-
-
-class Features(NamedTuple):
-    """What :func:`extract` gives of N pixels: see there."""
-
-    inputs: NDArray[np.int16]
-    base: NDArray[np.int32]
-    exponent: NDArray[np.int32]
 
 
 def features_at(
@@ -572,17 +576,12 @@ def features_at(
     seen_ys, seen_xs = (axis.astype(np.int32) for axis in np.nonzero(known))
     reveal(masked, image[None], seen_ys, seen_xs)
     masked_integrals(masked, integrals)
-    n = len(ys)
-    images, starts = np.zeros(1, dtype=np.int32), np.array([0, n], dtype=np.int32)
-    features = Features(
-        np.empty((n, window.gray_inputs if narrow else window.inputs), dtype=np.int16),
-        np.empty((n, 3), dtype=np.int32),
-        np.empty(n, dtype=np.int32),
-    )
-    small = height * width <= SMALL_PIXELS
+    images, starts = np.zeros(1, dtype=np.int32), np.array([0, len(ys)], dtype=np.int32)
+    features = Features.empty(window, len(ys), narrow)
+    small = is_small(height, width)
     rows, columns = ys.astype(np.int32), xs.astype(np.int32)
     pixels = images, starts, rows, columns
-    extract(window, masked, integrals, *pixels, density, small, gray, *features)
+    extract(window, masked, integrals, *pixels, density, small, gray, features)
     return features
 
 

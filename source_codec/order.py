@@ -30,7 +30,7 @@ BAYER_SIDE = 32
 WAVEFRONT_SLOPE = 3
 """Columns that each row of the wavefront lags behind the row above."""
 SMALL_PIXELS = 64 * 64
-"""Images of at most this many pixels are small: coded by networks of their own."""
+"""Images of at most this many pixels are small."""
 
 
 class Order(StrEnum):
@@ -100,9 +100,14 @@ def _splitmix64(index: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return z ^ (z >> np.uint64(31))
 
 
+def is_small(height: int, width: int) -> bool:
+    """Whether an image of this size is coded by the networks for small images."""
+    return height * width <= SMALL_PIXELS
+
+
 def is_wavefront(order: Order, height: int, width: int) -> bool:
     """Whether an image of this size is coded along a wavefront, every rank of which is a step."""
-    return order is Order.AUTO and height * width <= SMALL_PIXELS
+    return order is Order.AUTO and is_small(height, width)
 
 
 def rank_map(order: Order, height: int, width: int) -> tuple[NDArray[np.int32], int]:

@@ -23,6 +23,7 @@ from source_codec.adaptation import Adaptation, near_inputs
 from source_codec.errors import CorruptStream
 from source_codec.experts import expert_of
 from source_codec.features import (
+    Features,
     extract,
     integral_tables,
     masked_images,
@@ -38,7 +39,7 @@ from source_codec.logistic_mixture import (
     mixture,
 )
 from source_codec.model import Model
-from source_codec.order import SMALL_PIXELS
+from source_codec.order import is_small
 from source_codec.process import Process, Step, steps_of
 from source_codec.range_coder import RangeDecoders, RangeEncoders
 from source_codec.workers import Workers
@@ -169,7 +170,7 @@ class Context:
         self.images = images
         self.channels = 1 if gray else 3
         count, height, width, _ = images.shape
-        self.small = height * width <= SMALL_PIXELS
+        self.small = is_small(height, width)
         self.known = np.zeros((height, width), dtype=np.uint8)
         self.adaptation: Adaptation | None = None
         if adaptive and not self.small:
@@ -190,13 +191,10 @@ class Context:
 
     def evaluate(self, step: Step, block: Block) -> Evaluation:
         """Evaluates the model at the pixels of a block."""
-        n = len(block.ys)
         gray = self.channels == 1
         network = self.network(step)
         window = network.window
-        inputs = np.empty((n, window.gray_inputs if gray else window.inputs), dtype=np.int16)
-        base = np.empty((n, 3), dtype=np.int32)
-        exponent = np.empty(n, dtype=np.int32)
+        features = Features.empty(window, len(block.ys), narrow=gray)
         extract(
             window,
             self._masked,
@@ -208,13 +206,12 @@ class Context:
             step.density,
             self.small,
             gray,
-            inputs,
-            base,
-            exponent,
+            features,
         )
-        neck = network.trunk(inputs, gray)
-        near = inputs[:, near_inputs(window, gray)]
-        return Evaluation(block, neck, near, np.ascontiguousarray(base.T), exponent)
+        neck = network.trunk(features.inputs, gray)
+        near = features.inputs[:, near_inputs(window, gray)]
+        base = np.ascontiguousarray(features.base.T)
+        return Evaluation(block, neck, near, base, features.exponent)
 
     def predict(
         self,

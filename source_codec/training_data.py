@@ -23,7 +23,7 @@ from source_codec import history
 from source_codec.errors import CodecError
 from source_codec.experts import PHASES, Kind, expert_of
 from source_codec.features import GREEN_FIRST, features_at
-from source_codec.order import SMALL_PIXELS, Order
+from source_codec.order import Order, is_small
 from source_codec.process import Plan, Process
 
 OPEN_EDGE = 1e6
@@ -314,7 +314,7 @@ class ImageStream:
             image = self._pool[slot]
         image = self._random_crop(image, self._crop)
         flips = self._rng.integers(8)
-        if image.shape[0] * image.shape[1] <= SMALL_PIXELS:
+        if is_small(*image.shape[:2]):
             flips &= 2  # a whole small picture has a top and a bottom
         if flips & 1:
             image = image[::-1]
@@ -442,7 +442,7 @@ class BatchStream:
                 gray = stream.source.gray or self._rng.random() < self.GRAY_SHARE
                 image = stream.draw()
                 # A small image's step is taken whole: cutting the last would make long steps rarer.
-                small = image.shape[0] * image.shape[1] <= SMALL_PIXELS
+                small = is_small(*image.shape[:2])
                 limit = self.PIXELS_PER_IMAGE if small else wanted
                 wavefront = small and self._rng.random() < self.WAVEFRONT_SHARE
                 process = Process(Order.AUTO if wavefront else Order.HALTON, steps=steps)

@@ -2,7 +2,6 @@
 
 import math
 from fractions import Fraction
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ from conftest import Photo
 from numpy.typing import NDArray
 
 from source_codec.features import (
+    Features,
     density_class,
     extract,
     features_at,
@@ -24,12 +24,6 @@ SIDES = (1, 3, 9, 27)
 RADII = {"wide": (4, 3, 2, 1), "near": (3, 2, 1, -1), "behind": (4, 3, 2, 1)}
 """How many boxes of each side in each direction, -1 for none: the documented windows."""
 WINDOWS = {"wide": WIDE, "near": NEAR, "behind": BEHIND}
-
-
-class Features(NamedTuple):
-    inputs: NDArray[np.int16]
-    base: NDArray[np.int32]
-    exponent: NDArray[np.int32]
 
 
 def features(
@@ -55,7 +49,7 @@ def features(
     )
     images, starts = np.zeros(1, dtype=np.int32), np.array([0, len(ys)], dtype=np.int32)
     pixels = images, starts, ys, xs
-    extract(window, masked, integrals, *pixels, density, small, gray, *result)
+    extract(window, masked, integrals, *pixels, density, small, gray, result)
     return result
 
 
@@ -320,7 +314,7 @@ def test_runs_of_several_images(photo: Photo) -> None:
         np.empty((50, WIDE.inputs), np.int16), np.empty((50, 3), np.int32), np.empty(50, np.int32)
     )
     pixels = images, starts, rows, columns
-    extract(WIDE, masked, integrals, *pixels, 3, True, False, *result)
+    extract(WIDE, masked, integrals, *pixels, 3, True, False, result)
     known = np.zeros((20, 30), dtype=np.uint8)
     known[ys, xs] = 1
     for image, first, stop in zip(images, starts[:-1], starts[1:], strict=True):
