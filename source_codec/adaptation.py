@@ -303,7 +303,7 @@ def _gradient_codes(
 
 
 @njit(cache=True, nogil=True)
-def _pack(inputs: NDArray[np.int16], columns: NDArray[np.int16]) -> None:
+def _pack_inputs(inputs: NDArray[np.int16], columns: NDArray[np.int16]) -> None:
     """Inputs (n, w) as :func:`integer_products.packed` gives them."""
     lanes = columns.shape[2]
     for start in range(0, inputs.shape[0], _ROWS):
@@ -316,11 +316,11 @@ def _pack(inputs: NDArray[np.int16], columns: NDArray[np.int16]) -> None:
                     to[lane, 1] = rows[2 * pair + 1, lanes * vector + lane]
 
 
-def _packed(inputs: NDArray[np.int16]) -> NDArray[np.int16]:
-    """:func:`_pack` into an array of its own."""
+def _packed_inputs(inputs: NDArray[np.int16]) -> NDArray[np.int16]:
+    """:func:`_pack_inputs` into an array of its own."""
     rows, width = inputs.shape
     columns = np.empty((width // VECTOR, rows // 2, VECTOR, 2), dtype=np.int16)
-    _pack(inputs, columns)
+    _pack_inputs(inputs, columns)
     return columns
 
 
@@ -467,7 +467,7 @@ class _Head:
         depth, outputs = self.weight.shape
         rows, width = inputs.shape
         count = gradient.shape[1]
-        self._add_moments(inputs[:count:MOMENT_SHARE])
+        self._sample_moments(inputs[:count:MOMENT_SHARE])
         self.kept *= MEMORY
         if self.blocks < FACTOR_BLOCKS or self.blocks % FACTOR_BLOCKS == 0:
             self._factorise_moments()
@@ -480,7 +480,7 @@ class _Head:
             squares = np.empty(outputs, dtype=np.int64)
             _gradient_codes(gradient, np.ldexp(np.float32(1), exponent), codes, squares)
             sums = np.empty((outputs, width), dtype=np.int64)
-            _sum_gradients(codes, _packed(inputs), sums)
+            _sum_gradients(codes, _packed_inputs(inputs), sums)
             by_weight = np.ascontiguousarray(sums.T)
             _restored(by_weight, self.near, self.hidden)
             power = np.ldexp(1.0, -exponent)
@@ -494,12 +494,12 @@ class _Head:
                 self.weight = np.clip(moved, -_LARGEST_WEIGHT, _LARGEST_WEIGHT)
         self.versions = [*self.versions[-DELAY:], (block, self._rounded())]
 
-    def _add_moments(self, sample: NDArray[np.int16]) -> None:
+    def _sample_moments(self, sample: NDArray[np.int16]) -> None:
         """Takes note of the second moments of some pixels' inputs (n, w)."""
         count, width = sample.shape
         rows = np.zeros((padded_to(count, 2), width), dtype=np.int16)
         rows[:count] = sample
-        _add_moments(rows, _packed(rows), self.recent)
+        _add_moments(rows, _packed_inputs(rows), self.recent)
         self.recent_pixels += count
 
     def _factorise_moments(self) -> None:

@@ -342,7 +342,7 @@ class Codec:
                 if following.kind is Kind.WAVEFRONT and part == shown:
                     continue
                 shown = part
-                planes = expected_images(context, following.density, self._workers)
+                planes = expected_images(context, following, self._workers)
             yield _from_planes(planes[0], shape.channels), context.known.astype(bool)
 
     def step_bits(self, data: bytes) -> list[int]:

@@ -10,7 +10,7 @@ has only about a kilobyte of payload:
 varint                 width
 varint                 height; left out when flag SQUARE is set
 1 byte, 1 byte         order (high four bits), 8 unless the model adapts, schedule; steps; only
-                       when flag PROCESS is set
+                       when flag PROCESS is set, which is where it makes a difference
 layout                 only when flag COMPOSED is set: a byte (channels, plus 8 if of 16 bits),
                        then the tree of :mod:`source_codec.layout`, each node a byte (its kind; 0:
                        plain; 32: graphics), and if composed a varint (length of the side
@@ -151,6 +151,11 @@ def _read_layout(reader: _Reader, shape: PartShape, level: int = 0) -> Layout:
     return Layout(shape, kind, side, parts)
 
 
+def _diffused_sizes(layout: Layout) -> list[tuple[int, int]]:
+    """Height and width of the parts that the denoising process codes."""
+    return [(leaf.shape.height, leaf.shape.width) for leaf in layout.leaves() if leaf.kind == PLAIN]
+
+
 def pack(
     image: Samples,
     layout: Layout,
@@ -169,6 +174,7 @@ def pack(
     """
     height, width, channels = layout.shape.height, layout.shape.width, layout.shape.channels
     composed = layout.kind != PLAIN
+    process = process.simplest(_diffused_sizes(layout))
     flags = _GRAY * (channels == 1) | _SQUARE * (height == width)
     flags |= _PROCESS * (process != DEFAULT_PROCESS) | _COMPOSED * composed
     front = MAGIC + bytes([VERSION << 4 | flags]) + model_id[:MODEL_ID_BYTES] + varint(width)
@@ -215,8 +221,6 @@ def read_header(data: bytes) -> Header:
         if order >= len(_ORDERS) or schedule >= len(_SCHEDULES) or not 1 <= steps <= MAX_STEPS:
             raise CorruptStream("unknown order or schedule")
         process = Process(_ORDERS[order], _SCHEDULES[schedule], steps, not codes & _FIXED)
-        if process == DEFAULT_PROCESS:
-            raise CorruptStream("the header spells out the default process")
     channels, depth = 1 if flags & _GRAY else 3, 8
     layout = Layout(PartShape(height, width, channels, depth))
     if flags & _COMPOSED:
@@ -227,6 +231,10 @@ def read_header(data: bytes) -> Header:
         layout = _read_layout(reader, PartShape(height, width, channels, depth))
         if layout.kind == PLAIN:
             raise CorruptStream("the header calls a plain image composed")
+    if bool(flags & _PROCESS) != (process != DEFAULT_PROCESS) or process != process.simplest(
+        _diffused_sizes(layout)
+    ):
+        raise CorruptStream("the header spells out what is the default process")
     leaves = layout.leaves()
     lengths = [reader.varint() for _ in leaves[1:]]
     front = data[: reader.position]

@@ -8,14 +8,13 @@ and nothing of it changes what the decoder does: the context is only read.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from source_codec.experts import Kind
 from source_codec.logistic_mixture import Mixture
-from source_codec.order import Order
 from source_codec.process import Step
 from source_codec.reverse_coding import Block, Context, blocks_of, input_units
 from source_codec.workers import Workers
@@ -63,7 +62,7 @@ def _block_expectation(
     return block, pixels
 
 
-def expected_images(context: Context, density: int, workers: Workers) -> NDArray[np.uint8]:
+def expected_images(context: Context, following: Step, workers: Workers) -> NDArray[np.uint8]:
     """The images of a context, with the model's expectation at the pixels not known yet.
 
     One evaluation of the model at all unknown pixels. To be called between two steps of the
@@ -71,7 +70,7 @@ def expected_images(context: Context, density: int, workers: Workers) -> NDArray
 
     Args:
         context: after at least one step, or none: then the model guesses from nothing.
-        density: density class of the next step.
+        following: the next step; its network looks at all unknown pixels.
         workers: threads.
 
     Returns:
@@ -81,8 +80,7 @@ def expected_images(context: Context, density: int, workers: Workers) -> NDArray
     ys, xs = (axis.astype(np.int32) for axis in np.nonzero(context.known == 0))
     if not len(ys):
         return images
-    # Not of a wavefront's kind, whose network knows the pixels next to it only.
-    step = Step(ys, xs, density, Kind.of(Order.HALTON, *context.known.shape))
+    step = replace(following, ys=ys, xs=xs)
     context.begin_step()
     work = workers.map(
         partial(_block_expectation, context, step), blocks_of(step, len(context.images))

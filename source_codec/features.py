@@ -12,8 +12,9 @@ eight bits serve smooth sky and coarse gravel alike. Base and exponent also anch
 distribution, which the network gives relative to them.
 
 Units: "Q4" is 1/16 of a gray level. Everything is integer arithmetic, exact on any machine;
-training and coding run this same kernel. (The float32 quotients of :func:`_box_means` are integers
-divided and rounded in a way that is shown there to be exact.)
+training and coding run this same kernel. (The float32 quotients of :func:`_box_means` and
+:func:`_boxes_around` are integers divided and rounded in a way that is shown to be exact in the
+former.)
 """
 
 from __future__ import annotations

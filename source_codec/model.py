@@ -59,6 +59,9 @@ class Model:
     def __post_init__(self) -> None:
         if len(self.experts) != len(PHASES):
             raise ModelError(f"a model has {len(PHASES)} experts, not {len(self.experts)}")
+        for phase, network in zip(PHASES, self.experts, strict=True):
+            if network.window is not phase.window:
+                raise ModelError(f"expert {phase.name} sees another window than its steps have")
         if self.temperature.dtype != np.int8 or self.temperature.shape != (
             len(Kind),
             N_DENSITIES,
@@ -113,6 +116,8 @@ class Model:
             window = network.window
             inputs, base, exponent = features_at(window, image, known, ys, xs, 5, gray=False)
             digest.update(inputs.astype(np.int8).tobytes())
+            few = features_at(window, image, known, ys[::97], xs[::97], 5, gray=False)
+            digest.update(few.inputs.astype(np.int8).tobytes())
             neck = network.trunk(inputs)
             digest.update(neck.tobytes())
             for c in range(3):

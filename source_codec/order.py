@@ -29,6 +29,8 @@ BAYER_SIDE = 32
 """Side of the tile of the recursive checkerboard; a power of two."""
 WAVEFRONT_SLOPE = 3
 """Columns that each row of the wavefront lags behind the row above."""
+WAVEFRONT_SIDE = 128
+"""Longest side of an image that is coded along a wavefront: steps grow with the sides."""
 SMALL_PIXELS = 64 * 64
 """Images of at most this many pixels are small."""
 
@@ -36,7 +38,7 @@ SMALL_PIXELS = 64 * 64
 class Order(StrEnum):
     """Names of the denoising orders, in the sequence of their codes in the stream header.
 
-    ``AUTO`` is the wavefront for small images and Halton order for others.
+    ``AUTO`` is the wavefront for small images of no long side, and Halton order for others.
     """
 
     HALTON = "halton"
@@ -106,8 +108,9 @@ def is_small(height: int, width: int) -> bool:
 
 
 def is_wavefront(order: Order, height: int, width: int) -> bool:
-    """Whether an image of this size is coded along a wavefront, every rank of which is a step."""
-    return order is Order.AUTO and is_small(height, width)
+    """Whether an image of this size is coded along a wavefront, where ranks are steps."""
+    small = is_small(height, width) and max(height, width) <= WAVEFRONT_SIDE
+    return order is Order.AUTO and small
 
 
 def rank_map(order: Order, height: int, width: int) -> tuple[NDArray[np.int32], int]:

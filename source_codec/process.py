@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from source_codec.experts import Kind
 from source_codec.features import density_class
-from source_codec.order import Order, is_wavefront, rank_map
+from source_codec.order import Order, is_small, is_wavefront, rank_map
 from source_codec.schedule import Schedule, boundaries
 
 
@@ -25,14 +25,31 @@ class Process:
         adaptive: whether the model follows the image (see :mod:`source_codec.adaptation`); small
             images, which are too short to learn from, are coded without.
 
-    A wavefront (small images in the order "auto") takes a step for each of its ranks, whatever the
-    schedule and the number of steps.
+    A wavefront (small images in the order "auto") takes a step for each rank that has pixels,
+    whatever the schedule and the number of steps.
     """
 
     order: Order = Order.AUTO
     schedule: Schedule = Schedule.COSINE
     steps: int = 32
     adaptive: bool = True
+
+    def simplest(self, sizes: Sequence[tuple[int, int]]) -> Process:
+        """The same process for images of these sizes, with defaults for what makes no difference.
+
+        Args:
+            sizes: height and width of each plain image that is coded by it.
+        """
+        if not sizes:
+            return Process()
+        process = self
+        if all(is_wavefront(self.order, *size) for size in sizes):
+            process = Process()
+        if all(is_small(*size) for size in sizes):
+            process = replace(process, adaptive=True)
+        elif self.order is Order.HALTON and not any(is_small(*size) for size in sizes):
+            process = replace(process, order=Order.AUTO)
+        return process
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,9 @@ class RangeEncoders:
             first, size: int32 (N,), first units and sizes of the symbols; sizes at least 1.
         """
         # At most a word a symbol, and one to finish.
-        needed = int((self._counts[messages] + np.diff(starts)).max()) + 1
+        added = np.zeros_like(self._counts)
+        np.add.at(added, messages, np.diff(starts))
+        needed = int((self._counts + added).max()) + 1
         if needed > self._words.shape[1]:
             words = np.empty((len(self._counts), 2 * needed), dtype=np.uint32)
             words[:, : self._words.shape[1]] = self._words

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from source_codec.adaptation import Adaptation, near_inputs
 from source_codec.errors import CorruptStream
-from source_codec.experts import expert_of
+from source_codec.experts import Kind, expert_of
 from source_codec.features import (
     Features,
     extract,
@@ -112,7 +112,8 @@ class Evaluation:
         block: what the rows are.
         neck: int32 (N, 3 * head width), of gray images (N, head width), from
             ``IntegerNetwork.trunk``.
-        near: int16 (N, 36), the nearest pixels among the network's inputs (12 of gray images).
+        near: int16 (N, 36), the nearest pixels among the network's inputs (12 of gray images), or
+            none where the model does not adapt.
         base: int32 (3, N), base prediction in 1/16 gray level.
         exponent: int32 (N,).
     """
@@ -170,10 +171,9 @@ class Context:
         self.images = images
         self.channels = 1 if gray else 3
         count, height, width, _ = images.shape
-        self.small = is_small(height, width)
         self.known = np.zeros((height, width), dtype=np.uint8)
         self.adaptation: Adaptation | None = None
-        if adaptive and not self.small:
+        if adaptive and not is_small(height, width):
             if count != 1:
                 raise ValueError("large images are coded one by one when the model adapts to them")
             self.adaptation = Adaptation()
@@ -204,12 +204,13 @@ class Context:
             block.ys,
             block.xs,
             step.density,
-            self.small,
+            step.kind is not Kind.LARGE,
             gray,
             features,
         )
         neck = network.trunk(features.inputs, gray)
-        near = features.inputs[:, near_inputs(window, gray)]
+        adapts = self.adaptation is not None
+        near = features.inputs[:, near_inputs(window, gray) if adapts else slice(0)]
         base = np.ascontiguousarray(features.base.T)
         return Evaluation(block, neck, near, base, features.exponent)
 

@@ -114,7 +114,10 @@ def decode(
     output: OutputFolder = Path(),
     progressive: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder for a PNG per denoising step, as a preview."),
+        typer.Option(
+            metavar="DIR",
+            help="Folder for a PNG per denoising step, as a preview (of a wavefront: 32 in all).",
+        ),
     ] = None,
     model: Model = "default",
     threads: Threads = None,

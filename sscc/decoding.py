@@ -128,7 +128,7 @@ def _decode_batch(
 
 
 def _decode_in_steps(path: Path, folder: Path, steps: Path, codec: Codec) -> DecodedFile:
-    """Decodes one file, and writes what is known after each step as STEM-001.png and so on."""
+    """Decodes one file, and writes what is known step by step as STEM-001.png and so on."""
     start = time.perf_counter()
     try:
         data = path.read_bytes()

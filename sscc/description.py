@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from source_codec import Codec, Header, Order, Schedule, read_header
+from source_codec.layout import PLAIN
 from source_codec.order import is_wavefront
-from source_codec.process import Plan
+from source_codec.process import steps_of
 
 
 def describe(path: Path, codec: Codec | None) -> dict[str, Any]:
@@ -28,7 +29,6 @@ def describe(path: Path, codec: Codec | None) -> dict[str, Any]:
         "depth": header.depth,
         "bpsp": 8 * len(data) / (header.width * header.height * header.channels),
         **_process(header),
-        "adaptive": header.process.adaptive,
         "history": header.layout.describe_history(),
         "composition": header.layout.describe_composition(),
         "coding": header.layout.describe_coding(),
@@ -42,14 +42,24 @@ def describe(path: Path, codec: Codec | None) -> dict[str, Any]:
 
 
 def _process(header: Header) -> dict[str, Any]:
-    """Order, schedule and steps, as they are for an image of this size."""
-    process, size = header.process, (header.height, header.width)
-    order, schedule, steps = process.order, process.schedule, process.steps
-    if is_wavefront(order, *size):
-        steps = len(Plan.of(process, *size).cuts) - 1
-        return {"order": "wavefront", "schedule": Schedule.LINEAR.value, "steps": steps}
-    order = Order.HALTON if order is Order.AUTO else order
-    return {"order": order.value, "schedule": schedule.value, "steps": steps}
+    """The denoising process, as it is for parts of these sizes."""
+    process = header.process
+    leaves = [leaf for leaf in header.layout.leaves() if leaf.kind == PLAIN]
+    sizes = [(leaf.shape.height, leaf.shape.width) for leaf in leaves]
+    if sizes and all(is_wavefront(process.order, *size) for size in sizes):
+        return {
+            "order": "wavefront",
+            "schedule": Schedule.LINEAR.value,
+            "steps": max(len(list(steps_of(process, *size))) for size in sizes),
+            "adaptive": False,
+        }
+    order = Order.HALTON if process.order is Order.AUTO else process.order
+    return {
+        "order": order.value,
+        "schedule": process.schedule.value,
+        "steps": process.steps,
+        "adaptive": process.adaptive,
+    }
 
 
 def description_lines(description: dict[str, Any]) -> list[str]:

@@ -17,7 +17,7 @@ from source_codec.adaptation import (
     _add_moments,
     _factorise,
     _Linear,
-    _pack,
+    _pack_inputs,
     _solve,
     _sum_gradients,
 )
@@ -123,7 +123,7 @@ def test_sums_over_pixels_are_exact(rows: int, lanes: int) -> None:
     codes = rng.choice(np.array([-(1 << 14), 1 << 14], dtype=np.int16), (17, rows))
     inputs[:, 5], codes[3] = -128, 1 << 14
     columns = np.empty((64 // lanes, rows // 2, lanes, 2), np.int16)
-    _pack(inputs, columns)
+    _pack_inputs(inputs, columns)
     moments = np.full((64, 64), 1000)
     _add_moments(inputs, columns, moments)
     exact = inputs.astype(np.int64)

@@ -727,9 +727,9 @@ def test_train_makes_a_model_that_codes(
     lines = outcome.stderr.splitlines()
     assert "min left" in lines[0]
     assert "photos:native" in lines[0]
-    assert lines[-1] == (
-        "sscc: no training images for sparse, half, dense: these experts are still random"
-    )
+    # So short a run may have no image for "small" either.
+    assert lines[-1].startswith("sscc: no training images for sparse, half, dense")
+    assert lines[-1].endswith(": these experts are still random")
     files = {path.name for path in (tmp_path / "run").iterdir()}
     assert files == {"checkpoint.pt", "log.csv", "loss.png"}
     assert sscc("encode", rgb, "-o", tmp_path, "--model", model).status == 0

@@ -104,7 +104,7 @@ def test_round_trip(
     header = read_header(data)
     assert (header.height, header.width) == (height, width)
     assert header.channels == (1 if gray else 3)
-    assert header.process == process
+    assert header.process == process.simplest([(height, width)])
     assert header.model_id == MODEL_ID[:2]
     assert header.version == 4
     assert header.payload_bytes == len(payload)
@@ -223,8 +223,15 @@ def test_unknown_process(codes: str) -> None:
 
 
 def test_default_process_spelled_out() -> None:
-    with pytest.raises(CorruptStream, match="default"):
-        read_header(stream(front(SQUARE | PROCESS, 8) + b"\x40\x20"))
+    """Or what is the same: schedule and steps of a wavefront, adaptation to a small image."""
+    for codes in ("4020", "4120", "4007", "4820", "0820"):
+        with pytest.raises(CorruptStream, match="default"):
+            read_header(stream(front(SQUARE | PROCESS, 8) + bytes.fromhex(codes)))
+    for codes in ("0020", "4020"):
+        with pytest.raises(CorruptStream, match="default"):
+            read_header(
+                stream(front(SQUARE | PROCESS, 80) + bytes.fromhex(codes), check=4, hashed=8)
+            )
 
 
 def test_payload_too_short_for_the_size() -> None:

@@ -38,6 +38,7 @@ from source_codec.model import Model
 codec = Codec(Model.load(), threads)
 images = np.load("images.npz")
 PROCESSES = {
+    "small": Process(Order.HALTON),
     "steps": Process(Order.RANDOM, Schedule.LINEAR, 3),
     "fixed": Process(adaptive=False),
 }
@@ -65,6 +66,7 @@ print(json.dumps({
 }))
 """
 PROCESSES = {
+    "small": Process(Order.HALTON),
     "steps": Process(Order.RANDOM, Schedule.LINEAR, 3),
     "fixed": Process(adaptive=False),
 }
@@ -121,6 +123,7 @@ def images(photo: Photo) -> dict[str, NDArray[np.uint8]]:
         "noise": np.random.default_rng(0).integers(0, 256, (24, 24, 3)).astype(np.uint8),
         "adaptive": photo(70, 63),
         "adaptive-gray": photo(67, 71, 1),
+        "small": photo(40, 33),
         "steps": photo(90, 100),
         "fixed": photo(70, 63),
     }

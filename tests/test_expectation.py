@@ -1,6 +1,7 @@
 """Previews by the model's expectation: right means, known pixels kept, the decoder undisturbed."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 
 from source_codec import Codec, Process
 from source_codec.expectation import expected_images, mixture_mean
+from source_codec.experts import Kind
 from source_codec.features import GREEN_FIRST
 from source_codec.logistic_mixture import MixtureTables, intervals, mixture
 from source_codec.preview import fill_unknown
@@ -36,8 +38,8 @@ def psnr(image: NDArray[np.uint8], truth: NDArray[np.uint8]) -> float:
 
 def contexts(
     codec: Codec, truth: NDArray[np.uint8], adaptive: bool, gray: bool = False
-) -> Iterator[tuple[Context, Step, int]]:
-    """The decoder's context after each step but the last, the step, the next one's density."""
+) -> Iterator[tuple[Context, Step, Step]]:
+    """The decoder's context after each step but the last, the step, and the next one."""
     context = Context(codec.model, np.zeros_like(truth), gray, adaptive)
     steps = list(steps_of(Process(steps=12), *truth.shape[1:3]))
     for step, following in pairwise(steps):
@@ -46,7 +48,7 @@ def contexts(
             learn(context, truth, step)
         context.images[:, step.ys, step.xs] = truth[:, step.ys, step.xs]
         context.end_step(step)
-        yield context, step, following.density
+        yield context, step, following
 
 
 def learn(context: Context, truth: NDArray[np.uint8], step: Step) -> list[NDArray[np.int32]]:
@@ -94,9 +96,9 @@ def test_known_pixels_stay(codec: Codec, photo: Photo, gray: bool) -> None:
     truth = photo(40, 51)[None]
     if gray:
         truth[..., 1:] = truth[..., :1]
-    for context, _, density in contexts(codec, truth, adaptive=False, gray=gray):
+    for context, _, following in contexts(codec, truth, adaptive=False, gray=gray):
         before = context.images.copy()
-        shown = expected_images(context, density, WORKERS)
+        shown = expected_images(context, following, WORKERS)
         known = context.known == 1
         np.testing.assert_array_equal(shown[:, known], truth[:, known])
         np.testing.assert_array_equal(context.images, before)
@@ -110,8 +112,8 @@ def test_better_with_every_few_steps_and_than_means(
 ) -> None:
     """From the first step to the last but one: at least 1 dB better than means of known pixels."""
     shown, filled = [], []
-    for context, _, density in contexts(codec, portrait, adaptive=False):
-        shown.append(psnr(expected_images(context, density, WORKERS), portrait))
+    for context, _, following in contexts(codec, portrait, adaptive=False):
+        shown.append(psnr(expected_images(context, following, WORKERS), portrait))
         filled.append(psnr(fill_unknown(context.images[0], context.known == 1), portrait[0]))
     assert (np.array(shown) > np.array(filled) + 1.0).all(), (shown, filled)
     assert (np.diff(shown[::2]) > 0).all(), shown
@@ -120,7 +122,20 @@ def test_better_with_every_few_steps_and_than_means(
 def test_all_known(codec: Codec, portrait: NDArray[np.uint8]) -> None:
     context = Context(codec.model, portrait.copy(), gray=False)
     context.known[:] = 1
-    np.testing.assert_array_equal(expected_images(context, 7, WORKERS), portrait)
+    *_, last = steps_of(Process(), *portrait.shape[1:3])
+    np.testing.assert_array_equal(expected_images(context, last, WORKERS), portrait)
+
+
+def test_what_a_wavefront_expects(codec: Codec, portrait: NDArray[np.uint8]) -> None:
+    """Better than the mean of what is known, even for the half that lies ahead."""
+    truth = np.ascontiguousarray(portrait[:, 20:52, 40:80])
+    ahead = (c for c in contexts(codec, truth, adaptive=False) if c[0].known.mean() > 0.5)
+    context, _, following = next(ahead)
+    assert following.kind is Kind.WAVEFRONT
+    unknown = context.known == 0
+    shown = expected_images(context, following, WORKERS)
+    mean = np.broadcast_to(truth[:, ~unknown].mean(axis=1), shown[:, unknown].shape)
+    assert psnr(shown[:, unknown], truth[:, unknown]) > psnr(mean, truth[:, unknown]) + 3
 
 
 def test_several_images_and_threads(codec: Codec, photo: Photo) -> None:
@@ -128,12 +143,12 @@ def test_several_images_and_threads(codec: Codec, photo: Photo) -> None:
     truth = np.stack([photo(40, 60, seed=seed) for seed in range(3)])
     alone = [contexts(codec, one[None], adaptive=False) for one in truth]
     threads = Workers(2)
-    for (context, _, density), *single in zip(
+    for (context, _, following), *single in zip(
         contexts(codec, truth, adaptive=False), *alone, strict=True
     ):
-        together = expected_images(context, density, threads)
+        together = expected_images(context, following, threads)
         for image, (one, _, _) in zip(together, single, strict=True):
-            np.testing.assert_array_equal(expected_images(one, density, WORKERS)[0], image)
+            np.testing.assert_array_equal(expected_images(one, following, WORKERS)[0], image)
 
 
 def test_the_decoder_is_undisturbed(codec: Codec, portrait: NDArray[np.uint8]) -> None:
@@ -149,7 +164,7 @@ def test_the_decoder_is_undisturbed(codec: Codec, portrait: NDArray[np.uint8]) -
             context.end_step(step)
             if looks:
                 for density in (0, 5, 7):  # of each expert
-                    expected_images(context, density, WORKERS)
+                    expected_images(context, replace(step, density=density), WORKERS)
         return result
 
     plain, watched = centres(False), centres(True)
@@ -166,8 +181,8 @@ def test_what_was_learned_shows(codec: Codec) -> None:
     truth = np.clip(stripes[..., None] + np.array([0, 8, 4]), 0, 255).astype(np.uint8)[None]
     scores = []
     for adaptive in (False, True):
-        *_, (context, _, density) = contexts(codec, truth, adaptive)
+        *_, (context, _, following) = contexts(codec, truth, adaptive)
         unknown = context.known == 0
-        shown = expected_images(context, density, WORKERS)
+        shown = expected_images(context, following, WORKERS)
         scores.append(psnr(shown[:, unknown], truth[:, unknown]))
     assert scores[1] > scores[0] + 0.5, scores

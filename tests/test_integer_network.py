@@ -63,11 +63,15 @@ def denoiser() -> Denoiser:
     return result
 
 
+def untrained_model(first: Denoiser) -> Model:
+    return from_denoisers([first, *experts([16] * 5)[1:]])
+
+
 @pytest.fixture(scope="module", params=["sparse", "wavefront", "untrained"])
 def network(request: pytest.FixtureRequest, codec: Codec, denoiser: Denoiser) -> IntegerNetwork:
     """Two of the default model's experts, and an untrained one."""
     if request.param == "untrained":
-        return from_denoisers([denoiser] * 5).experts[0]
+        return untrained_model(denoiser).experts[0]
     names = [phase.name for phase in PHASES]
     return codec.model.experts[names.index(request.param)]
 
@@ -213,7 +217,7 @@ def test_float_denoiser_computes_the_same(denoiser: Denoiser) -> None:
     Where that rounding tips an activation over to the next 1/32, an output moves by 1/32 times a
     weight; hence most outputs agree to half of their own grid step, and all to a few.
     """
-    network = from_denoisers([denoiser] * 5).experts[0]
+    network = untrained_model(denoiser).experts[0]
     rng = np.random.default_rng(11)
     inputs = np.clip(rng.normal(scale=25, size=(400, 672)), -127, 127).astype(np.int16)
     residual = rng.integers(-127, 128, (400, 3))
@@ -294,12 +298,19 @@ def test_experts_of_several_sizes_survive_the_file(tmp_path: Path) -> None:
 def test_the_identity_depends_on_every_expert() -> None:
     denoisers = experts([16] * 5)
     ids = {from_denoisers(denoisers).model_id}
-    for expert in range(4):
+    for expert in range(5):
         with torch.no_grad():
             denoisers[expert].neck.bias[0] += 1
         ids.add(from_denoisers(denoisers).model_id)
-    ids.add(from_denoisers(denoisers[::-1]).model_id)
-    assert len(ids) == 6
+    sparse, half, dense, *small = denoisers
+    ids.add(from_denoisers([sparse, dense, half, *small]).model_id)  # they see the same places
+    assert len(ids) == 7
+
+
+def test_experts_see_what_their_steps_have() -> None:
+    sparse, half, *others = experts([16] * 5)
+    with pytest.raises(ModelError, match="sparse sees another window"):
+        from_denoisers([half, sparse, *others])
 
 
 def test_a_model_has_five_experts() -> None:

@@ -132,12 +132,12 @@ def test_wavefront_sees_all_above_and_to_the_left() -> None:
 
 
 def test_the_order_follows_the_size() -> None:
-    for size in ((64, 65), (4097, 1), (100, 90)):
+    for size in ((64, 65), (4097, 1), (100, 90), (1, 129), (1, 4096)):
         assert not is_wavefront(Order.AUTO, *size)
         np.testing.assert_array_equal(
             rank_map(Order.AUTO, *size)[0], rank_map(Order.HALTON, *size)[0]
         )
-    for size in ((64, 64), (1, 4096), (32, 32)):
+    for size in ((64, 64), (1, 128), (32, 32), (128, 32)):
         assert is_wavefront(Order.AUTO, *size)
         assert not is_wavefront(Order.HALTON, *size)
 

@@ -127,6 +127,19 @@ def test_same_words_as_constriction() -> None:
     assert len(encoder.finished()) - len(settled) <= 8
 
 
+def test_several_runs_of_a_message_in_one_call() -> None:
+    """More words than there is room for at first, for the first of two messages."""
+    size = np.ones(600, dtype=np.int32)
+    first = np.arange(600, dtype=np.int32)
+    starts = np.array([0, 250, 500, 600], dtype=np.int32)
+    encoders, alone = RangeEncoders(2), RangeEncoders(2)
+    encoders.encode(np.array([0, 0, 1], dtype=np.int32), starts, first, size)
+    for message, part in ((0, slice(0, 500)), (1, slice(500, 600))):
+        whole = np.array([0, part.stop - part.start], dtype=np.int32)
+        alone.encode(np.array([message], dtype=np.int32), whole, first[part], size[part])
+    assert [encoders.finished(m) for m in range(2)] == [alone.finished(m) for m in range(2)]
+
+
 def test_nothing_coded() -> None:
     assert RangeEncoders(1).finished(0) == b""
     assert RangeDecoders([b""]).complete == [True]

@@ -14,6 +14,8 @@ from PIL import Image
 from torch import multiprocessing
 
 from source_codec import training
+from source_codec.experts import Kind
+from source_codec.order import Order
 from source_codec.ranks import Ranks
 from source_codec.training import Trainer
 from source_codec.training_config import ExpertConfig, TrainingConfig
@@ -29,7 +31,7 @@ def config_of(folder: Path) -> TrainingConfig:
         data_root=folder,
         sources=(Source("photos"), Source("photos", crop=32)),
         validation=(Source("photos"),),
-        experts=(ExpertConfig(16, 1, 8),) * 4,
+        experts=(ExpertConfig(16, 1, 8),) * 5,
         minutes=1,
         batch=200,
         crop=72,
@@ -46,7 +48,8 @@ def batches_of(folder: Path, rank: int) -> list[Batch]:
         known = rng.integers(0, 2, image.shape[:2]).astype(np.uint8)
         ys, xs = (axis[:ROWS] for axis in np.nonzero(1 - known))
         # A gray batch has a third of the weight, which the ranks' sum must respect.
-        result.append(examples_at(image, known, ys, xs, 5, gray=number == rank))
+        kind = Kind.of(Order.HALTON, *image.shape[:2])
+        result.append(examples_at(image, known, ys, xs, 5, kind, gray=number == rank))
     return result
 
 
@@ -144,7 +147,7 @@ def test_two_ranks_are_one_process_with_the_data_of_both(
     for a, b in zip(found[0]["weights"], weights_of(trainer), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
     moved = [not torch.equal(a, b) for a, b in zip(before, found[0]["weights"], strict=True)]
-    assert sum(moved) >= len(moved) // 2 - 4  # two of four experts
+    assert sum(moved) >= len(moved) * 2 // 5 - 4  # two of five experts
 
 
 def test_a_run_takes_the_same_experts_on_different_data(found: list[dict[str, Any]]) -> None:
