@@ -36,7 +36,7 @@ from source_codec.window import N_DENSITIES
 FORMAT = "ddm-model-3"
 MODEL_ID_BYTES = 8
 _GOLDEN_SIDE = 54
-_GOLDEN_RANK = 600  # leaves about 890 pixels: the network's full batch and a partial one
+_GOLDEN_RANK = 780  # leaves about 280 pixels: the network's full batch and a partial one
 
 
 @dataclass(frozen=True)

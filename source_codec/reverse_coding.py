@@ -11,7 +11,7 @@ image has its own range coder.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain, islice
@@ -368,11 +368,10 @@ def encode_steps(
     done = 0
     for step in steps_of(process, *images.shape[1:3]):
         context.begin_step()
-        work = workers.map(
-            partial(_intervals_of_truth, context, images, step),
-            evaluations(context, step, len(images), workers),
-        )
-        for coded in work:
+        seen: Iterable[tuple[int, Evaluation]] = evaluations(context, step, len(images), workers)
+        if len(step.ys) * len(images) <= CHUNK:
+            seen = list(seen)  # a single block, not worth another thread
+        for coded in workers.map(partial(_intervals_of_truth, context, images, step), seen):
             for first, size in coded.channels:
                 coders.encode(coded.block.images, coded.block.starts, first, size)
         context.images[:, step.ys, step.xs] = images[:, step.ys, step.xs]
@@ -431,7 +430,7 @@ def decode_images(
     for step in steps_of(process, height, width):
         context.begin_step()
         for number, evaluation in evaluations(context, step, len(images), workers):
-            workers.alone(_decode_block, context, coders, workers, step, number, evaluation)
+            _decode_block(context, coders, workers, step, number, evaluation)
         context.end_step(step)
         left -= len(step.ys)
         to_come = left * context.channels * LEAST_BITS_PER_VALUE
