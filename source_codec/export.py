@@ -18,7 +18,6 @@ from source_codec.training import read_checkpoint
 from source_codec.training_config import TrainingConfig
 from source_codec.training_data import ImageStream
 from source_codec.window import N_DENSITIES
-from source_codec.workers import Workers
 
 CROP = 256
 LARGE_IMAGES = 5
@@ -64,8 +63,7 @@ def _calibrated(
                 refit[phase.kind, phase.densities] = True
     if not chosen:
         return model
-    # On a worker's thread, as when coding: there torch keeps to one thread.
-    fitted = Workers(1).alone(fit_temperatures, model, chosen, rng, progress=progress)
+    fitted = fit_temperatures(model, chosen, rng, progress=progress)
     return replace(model, temperature=np.where(refit, fitted.temperature, model.temperature))
 
 

@@ -36,18 +36,7 @@ class Workers:
         self.threads = threads or available_cores()
         if self.threads < 1:
             raise ValueError(f"threads must be positive, not {threads}")
-        self._pool, self._single, self._side = (
-            ThreadPoolExecutor(n, "codec") for n in (self.threads, 1, 1)
-        )
-
-    def alone(
-        self,
-        function: Callable[Arguments, Result],
-        *args: Arguments.args,
-        **kwargs: Arguments.kwargs,
-    ) -> Result:
-        """Runs work that cannot be split, on one more thread."""
-        return self._single.submit(function, *args, **kwargs).result()
+        self._pool, self._side = (ThreadPoolExecutor(n, "codec") for n in (self.threads, 1))
 
     def aside(
         self,
