@@ -20,18 +20,20 @@ is a polynomial) and none of the kernels is compiled with relaxed floating point
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from source_codec.features import ONE
-from source_codec.integer_network import ZERO_POINT, IntegerLayer
-from source_codec.integer_products import COLUMNS, VECTOR, multiply, packed, padded_to
+from source_codec.integer_network import IntegerLayer
+from source_codec.integer_products import COLUMNS, VECTOR, multiply, padded_to
 from source_codec.logistic_mixture import Mixture
-from source_codec.network_shape import FLOOR_BITS, N_MIXTURES
+from source_codec.network_shape import FLOOR_BITS, N_MIXTURES, ZERO_POINT
 from source_codec.window import LANES, Window
 
 DELAY = 2
@@ -51,60 +53,112 @@ _LARGEST_WEIGHT = float(1 << 18)
 _LIMIT = 1 << 20  # parameters are confined to what the integer network can give
 _ROWS = 64  # pixels handled together, so that they stay in the cache
 _EXACT_ROWS = 1 << 9  # sums over so many products of codes and inputs stay below 2^31
-
-
-def near_inputs(window: Window, gray: bool) -> NDArray[np.intp]:
-    """Indices of the twelve nearest pixels among the inputs that :func:`features.extract` gives.
-
-    Of gray images one each, of others all three channels.
-    """
-    nearest = window.nearest
-    return nearest if gray else (LANES * nearest[:, None] + np.arange(3)).ravel()
+_INT32_MAX = np.int32((1 << 31) - 1)
+_INFINITE = np.int32(0xFF << 23)  # the bits of an infinite float32
 
 
 @njit(cache=True, nogil=True)
-def _layer_inputs(
-    hidden: NDArray[np.int16], near: NDArray[np.int16], inputs: NDArray[np.int16]
+def _near_inputs(
+    inputs: NDArray[np.uint8], nearest: NDArray[np.int64], out: NDArray[np.int16]
 ) -> None:
-    """The linear map's inputs (n, w), in 1/32: the nearest pixels, a one, hidden activations.
+    channels = out.shape[1] // nearest.shape[0]
+    for n in range(inputs.shape[0]):
+        for p in range(nearest.shape[0]):
+            first = LANES * nearest[p]
+            for c in range(channels):
+                out[n, channels * p + c] = np.int16(inputs[n, first + c]) - np.int16(ZERO_POINT)
 
-    Padded with zeros to an even number of rows and whole tiles of columns. The activations stay as
-    stored, 128 less than they are: see :func:`_restored`.
+
+def near_inputs(inputs: NDArray[np.uint8], window: Window, gray: bool) -> NDArray[np.int16]:
+    """The twelve nearest pixels (N, 36) among the inputs (N, I) of :func:`features.extract`.
+
+    Of gray images one number each (N, 12), of others all three channels.
     """
-    first = near.shape[1] + 1
-    depth = first + hidden.shape[1]
-    for n in range(hidden.shape[0]):
-        to = inputs[n]
-        for i in range(near.shape[1]):
-            to[i] = near[n, i]
-        to[first - 1] = ONE
-        for i in range(hidden.shape[1]):
-            to[first + i] = hidden[n, i]
-        to[depth:] = 0
-    inputs[hidden.shape[0] :] = 0
+    near = np.empty((len(inputs), len(window.nearest) * (1 if gray else 3)), dtype=np.int16)
+    _near_inputs(inputs, window.nearest, near)
+    return near
 
 
-def _restored(sums: NDArray[np.int64], near: int, hidden: int) -> None:
-    """From sums over inputs as stored (d, m) to sums over inputs as they are, in place.
+@njit(cache=True, nogil=True)
+def _pack_rows(rows: NDArray[np.int16], pairs: NDArray[np.int32], first: int) -> None:
+    """Rows (n, w), n even, as :func:`integer_products.packed` gives them, from a pair of rows on.
 
-    An activation is 128 more than stored, which is four times the one.
+    Two elements are one int32 here, as processors have them whose lower bytes come first (others
+    fail the self-test): int32 (w / lanes, at least first + n / 2, lanes).
     """
-    sums[near + 1 : near + 1 + hidden] += ZERO_POINT // ONE * sums[near]
+    low = np.int32((1 << 16) - 1)
+    for pair in range(rows.shape[0] // 2):
+        even, odd = rows[2 * pair], rows[2 * pair + 1]
+        for vector in range(pairs.shape[0]):
+            to = pairs[vector, first + pair]
+            for lane in range(VECTOR):
+                i = VECTOR * vector + lane
+                to[lane] = (np.int32(even[i]) & low) | np.int32(np.int32(odd[i]) << np.int32(16))
 
 
-def _power_for(peak: NDArray[np.float64]) -> NDArray[np.int32]:
-    """Exponents of the powers of two that bring magnitudes up to the peaks below 2^14."""
-    _, exponent = np.frexp(peak)
-    return np.minimum(_CODE_BITS - exponent, 100).astype(np.int32)
+@njit(cache=True, nogil=True)
+def _apply(
+    hidden: NDArray[np.uint8],
+    near: NDArray[np.int16],
+    codes: NDArray[np.int16],
+    bias: NDArray[np.int64],
+    shift: NDArray[np.int64],
+    out: NDArray[np.int32],
+    pairs: NDArray[np.int32],
+    sample: NDArray[np.int16],
+) -> None:
+    """What a linear map gives (N, o), and its inputs; see :meth:`_Linear.parameters`.
+
+    A few pixels at a time, whose inputs are put together in the cache.
+    """
+    count, nearest, width = hidden.shape[0], near.shape[1], 2 * codes.shape[1]
+    limit = np.int64(_LIMIT)
+    rows = np.zeros((_ROWS, width), dtype=np.int16)
+    products = np.empty((_ROWS, codes.shape[0] * codes.shape[2]), dtype=np.int32)
+    rows[:, nearest] = ONE
+    for start in range(0, count, _ROWS):
+        stop = min(start + _ROWS, count)
+        for n in range(start, stop):
+            row = rows[n - start]
+            for i in range(nearest):
+                row[i] = near[n, i]
+            activations = row[nearest + 1 :]
+            for i in range(hidden.shape[1]):
+                activations[i] = hidden[n, i]
+        if (stop - start) % 2:
+            rows[stop - start] = 0
+        multiply(rows[: stop - start], codes, products[: stop - start])
+        for n in range(start, stop):
+            to, product = out[n], products[n - start]
+            for o in range(out.shape[1]):
+                to[o] = min(max((product[o] + bias[o]) >> shift[o], -limit), limit)
+        _pack_rows(rows[: (stop - start + 1) // 2 * 2], pairs, start // 2)
+        for n in range(start, stop, MOMENT_SHARE):
+            sample[n // MOMENT_SHARE] = rows[n - start]
+
+
+class MapInputs(NamedTuple):
+    """A map's inputs for a block of N pixels.
+
+    Attributes:
+        packed: int16, inputs (N, d) padded with zeros to an even number of rows and whole tiles of
+            columns, as :func:`integer_products.packed` gives them.
+        sample: int16 (n, w), those of every eighth pixel, w padded alike.
+    """
+
+    packed: NDArray[np.int16]
+    sample: NDArray[np.int16]
 
 
 @dataclass(frozen=True)
 class _Linear:
-    """A linear map in integers, from inputs as stored to parameters.
+    """A linear map in integers, from inputs in 1/32 to parameters.
+
+    Inputs are the nearest pixels, a one and the hidden activations, 0 to 255.
 
     Attributes:
         codes: the weights (d, o) times ``2^shift``, as :func:`integer_products.packed` has them.
-        bias: int64 (o,), times ``2^shift``, with what the stored activations lack and half a unit.
+        bias: int64 (o,), times ``2^shift``, with half a unit.
         shift: int64 (o,).
     """
 
@@ -113,44 +167,57 @@ class _Linear:
     shift: NDArray[np.int64]
 
     @classmethod
-    def rounded(cls, weight: NDArray[np.float64], near: int, hidden: int) -> _Linear:
+    def rounded(cls, weight: NDArray[np.float64], near: int) -> _Linear:
         """From weights (d, o); the row after those of the ``near`` pixels is the bias."""
-        scaled = weight / ONE
-        scaled[near] = 0
-        peak = np.abs(scaled).max(axis=0)
-        shift = np.clip(_power_for(peak), 0, _MOST_SHIFT).astype(np.int64)
-        power = np.ldexp(1.0, shift)
-        codes = np.floor(scaled * power + 0.5).astype(np.int32)
-        lacking = ZERO_POINT * codes[near + 1 : near + 1 + hidden].astype(np.int64).sum(axis=0)
-        bias = np.floor(weight[near] * power + 0.5).astype(np.int64)
-        bias += lacking + ((1 << shift) >> 1)
-        return cls(packed(codes), bias, shift)
+        depth, outputs = weight.shape
+        width, columns = padded_to(depth, COLUMNS), padded_to(outputs, COLUMNS)
+        codes = np.zeros((columns // VECTOR, width // 2, VECTOR, 2), dtype=np.int16)
+        bias, shift = np.empty((2, outputs), dtype=np.int64)
+        _round(weight, near, codes, bias, shift)
+        return cls(codes, bias, shift)
 
-    def parameters(self, inputs: NDArray[np.int16], count: int) -> NDArray[np.int32]:
-        """Parameters (N, o) of the first N rows of inputs."""
+    def parameters(
+        self, hidden: NDArray[np.uint8], near: NDArray[np.int16]
+    ) -> tuple[NDArray[np.int32], MapInputs]:
+        """Parameters (N, o) for hidden activations and the nearest pixels, and the map's inputs."""
+        count = len(hidden)
         out = np.empty((count, len(self.bias)), dtype=np.int32)
-        _parameters(inputs, self.codes, self.bias, self.shift, out)
-        return out
+        vectors = 2 * self.codes.shape[1] // VECTOR
+        pairs = np.empty((vectors, (count + 1) // 2, VECTOR), dtype=np.int32)
+        width = vectors * VECTOR
+        sample = np.empty((-(-count // MOMENT_SHARE), width), dtype=np.int16)
+        _apply(hidden, near, self.codes, self.bias, self.shift, out, pairs, sample)
+        return out, MapInputs(pairs.view(np.int16).reshape(*pairs.shape, 2), sample)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _power(peak: float) -> int:
+    """Exponent of the power of two that brings magnitudes up to the peak below 2^14."""
+    return min(_CODE_BITS - math.frexp(peak)[1], 100)
 
 
 @njit(cache=True, nogil=True)
-def _parameters(
-    inputs: NDArray[np.int16],
+def _round(
+    weight: NDArray[np.float64],
+    near: int,
     codes: NDArray[np.int16],
     bias: NDArray[np.int64],
     shift: NDArray[np.int64],
-    out: NDArray[np.int32],
 ) -> None:
-    """What a linear map gives (N, o) for the first N rows of inputs."""
-    limit = np.int64(_LIMIT)
-    products = np.empty((_ROWS, codes.shape[0] * codes.shape[2]), dtype=np.int32)
-    for start in range(0, out.shape[0], _ROWS):
-        count = min(_ROWS, out.shape[0] - start)
-        multiply(inputs[start : start + count], codes, products[:count])
-        for n in range(count):
-            to = out[start + n]
-            for o in range(out.shape[1]):
-                to[o] = min(max((products[n, o] + bias[o]) >> shift[o], -limit), limit)
+    """The parts of a :class:`_Linear`; ``codes`` are zeros before."""
+    depth, outputs = weight.shape
+    for o in range(outputs):
+        peak = 0.0
+        for i in range(depth):
+            if i != near:
+                peak = max(peak, abs(weight[i, o] / ONE))
+        shift[o] = min(max(_power(peak), 0), _MOST_SHIFT)
+        power = math.ldexp(1.0, shift[o])
+        bias[o] = np.int64(np.floor(weight[near, o] * power + 0.5)) + ((1 << shift[o]) >> 1)
+        for i in range(depth):
+            if i != near:
+                code = np.int16(np.floor(weight[i, o] / ONE * power + 0.5))
+                codes[o // VECTOR, i // 2, o % VECTOR, i % 2] = code
 
 
 _LARGEST_Z = np.float32(43)
@@ -280,83 +347,25 @@ def _gradient(
 
 
 @njit(cache=True, nogil=True)
-def _gradient_codes(
-    gradient: NDArray[np.float32],
-    power: NDArray[np.float32],
-    codes: NDArray[np.int16],
-    squares: NDArray[np.int64],
-) -> None:
-    """Gradients (o, N) times powers of two, rounded, (o, n), and sums of their squares (o,).
+def _gradient_codes(gradient: NDArray[np.float32], power: float, codes: NDArray[np.int16]) -> int:
+    """Gradients (N,) times a power of two, rounded, (n,), and the sum of their squares.
 
     Columns from N on are zeros.
     """
-    outputs, count = gradient.shape
-    for o in range(outputs):
-        row, line = gradient[o], codes[o]
-        total = np.int64(0)
-        for n in range(count):
-            code = np.int32(np.floor(row[n] * power[o] + np.float32(0.5)))
-            line[n] = code
-            total += np.int64(code) * np.int64(code)
-        squares[o] = total
-    codes[:, count:] = 0
-
-
-@njit(cache=True, nogil=True)
-def _pack_inputs(inputs: NDArray[np.int16], columns: NDArray[np.int16]) -> None:
-    """Inputs (n, w) as :func:`integer_products.packed` gives them."""
-    lanes = columns.shape[2]
-    for start in range(0, inputs.shape[0], _ROWS):
-        rows = inputs[start : start + _ROWS]
-        for pair in range(rows.shape[0] // 2):
-            for vector in range(columns.shape[0]):
-                to = columns[vector, start // 2 + pair]
-                for lane in range(lanes):
-                    to[lane, 0] = rows[2 * pair, lanes * vector + lane]
-                    to[lane, 1] = rows[2 * pair + 1, lanes * vector + lane]
-
-
-def _packed_inputs(inputs: NDArray[np.int16]) -> NDArray[np.int16]:
-    """:func:`_pack_inputs` into an array of its own."""
-    rows, width = inputs.shape
-    columns = np.empty((width // VECTOR, rows // 2, VECTOR, 2), dtype=np.int16)
-    _pack_inputs(inputs, columns)
-    return columns
-
-
-@njit(cache=True, nogil=True)
-def _add_moments(
-    inputs: NDArray[np.int16], columns: NDArray[np.int16], total: NDArray[np.int64]
-) -> None:
-    """Adds the sums over pixels of all products of two inputs: ``total += inputs.T @ inputs``.
-
-    Args:
-        inputs: (n, w), n even.
-        columns: the same, packed.
-        total: (w, w).
-    """
-    width, lanes = inputs.shape[1], columns.shape[2]
-    lines = np.empty((width, inputs.shape[0]), dtype=np.int16)
-    for n in range(inputs.shape[0]):
-        for column in range(width):
-            lines[column, n] = inputs[n, column]
-    tile = 2 * lanes
-    sums = np.empty((tile, width), dtype=np.int32)
-    for first in range(0, width, tile):
-        stop = first + tile
-        multiply(lines[first:stop], columns[: stop // lanes], sums[:, :stop])
-        for i in range(tile):
-            for j in range(first + i):
-                total[first + i, j] += sums[i, j]
-                total[j, first + i] += sums[i, j]
-            total[first + i, first + i] += sums[i, first + i]
+    factor, total = np.float32(power), np.int64(0)
+    for n in range(gradient.shape[0]):
+        code = np.int32(np.floor(gradient[n] * factor + np.float32(0.5)))
+        codes[n] = code
+        total += np.int64(code) * np.int64(code)
+    codes[gradient.shape[0] :] = 0
+    return total  # type: ignore[return-value]
 
 
 @njit(cache=True, nogil=True)
 def _sum_gradients(
     codes: NDArray[np.int16], columns: NDArray[np.int16], total: NDArray[np.int64]
 ) -> None:
-    """Gradients by weights (o, w): sums over pixels of gradients (o, n) times inputs."""
+    """Gradients by weights (o, w): sums over pixels of gradients (o, n) times packed inputs."""
     total[:] = 0
     sums = np.empty(total.shape, dtype=np.int32)
     for first in range(0, codes.shape[1], _EXACT_ROWS):
@@ -368,7 +377,10 @@ def _sum_gradients(
 @njit(cache=True, nogil=True)
 def _factorise(matrix: NDArray[np.float64]) -> None:
     """``L D L^T`` of a symmetric positive definite matrix, in place: D on the diagonal, L below it
-    and mirrored above it, so that both substitutions run along rows."""
+    and mirrored above it, so that both substitutions run along rows.
+
+    Of the matrix only what is on and above the diagonal is read.
+    """
     size = matrix.shape[0]
     for j in range(size):
         pivot = matrix[j]
@@ -383,36 +395,156 @@ def _factorise(matrix: NDArray[np.float64]) -> None:
 
 @njit(cache=True, nogil=True)
 def _solve(factors: NDArray[np.float64], right: NDArray[np.float64]) -> None:
-    """Solves ``matrix @ x = row`` for each row of ``right`` (m, d), in place.
+    """Solves ``matrix @ x = right`` for ``right`` (d, m), in place.
 
-    ``factors`` are from :func:`_factorise`.
+    ``factors`` are from :func:`_factorise`. The inner loops run along the m right sides.
     """
-    size = factors.shape[0]
-    for o in range(right.shape[0]):
-        x = right[o]
-        for j in range(size):
-            factor, row = x[j], factors[j]
-            for i in range(j + 1, size):
-                x[i] -= factor * row[i]
-        for j in range(size):
-            x[j] /= factors[j, j]
-        for j in range(size - 1, 0, -1):
-            factor, row = x[j], factors[j]
-            for i in range(j):
-                x[i] -= factor * row[i]
+    size, sides = right.shape
+    for j in range(size):
+        factors_row, x = factors[j], right[j]
+        for i in range(j + 1, size):
+            factor, row = factors_row[i], right[i]
+            for o in range(sides):
+                row[o] -= x[o] * factor
+    for j in range(size):
+        for o in range(sides):
+            right[j, o] /= factors[j, j]
+    for j in range(size - 1, 0, -1):
+        factors_row, x = factors[j], right[j]
+        for i in range(j):
+            factor, row = factors_row[i], right[i]
+            for o in range(sides):
+                row[o] -= x[o] * factor
+
+
+@njit(cache=True, nogil=True)
+def _add_moments(sample: NDArray[np.int16], kept: float, moments: NDArray[np.float64]) -> None:
+    """Takes pixels' inputs into their second moments, of which some part is kept.
+
+    ``moments = kept * moments + x.T @ x``, on and above the diagonal, in units of the map.
+
+    Args:
+        sample: (n, w) inputs of pixels in 1/32, some 2^15 pixels at most.
+        kept: the part that is kept.
+        moments: (d, d), d at most w.
+    """
+    count, width, depth = sample.shape[0], sample.shape[1], moments.shape[0]
+    half = (count + 1) // 2
+    rows = np.zeros((2 * half, width), dtype=np.int16)
+    rows[:count] = sample
+    pairs = np.empty((width // VECTOR, half, VECTOR), dtype=np.int32)
+    _pack_rows(rows, pairs, 0)
+    columns = pairs.view(np.int16).reshape((width // VECTOR, half, VECTOR, 2))
+    lines = np.empty((width, half), dtype=np.int32)
+    for i in range(width):
+        for pair in range(half):
+            lines[i, pair] = pairs[i // VECTOR, pair, i % VECTOR]
+    transposed = lines.view(np.int16)
+    sums = np.empty((COLUMNS, width), dtype=np.int32)
+    for first in range(0, width, COLUMNS):
+        these, others = transposed[first : first + COLUMNS], columns[first // VECTOR :]
+        multiply(these, others, sums[:, : width - first])
+        for i in range(first, min(first + COLUMNS, depth)):
+            row, products = moments[i], sums[i - first]
+            for j in range(i, depth):
+                row[j] = kept * row[j] + products[j - first] * (1.0 / (ONE * ONE))
+
+
+@njit(cache=True, nogil=True)
+def _damped_factors(
+    moments: NDArray[np.float64], pixels: float, factors: NDArray[np.float64]
+) -> None:
+    """Factors of the mean second moments of so many pixels, damped; see :func:`_factorise`."""
+    depth = moments.shape[0]
+    mean = 0.0
+    for i in range(depth):
+        for j in range(i, depth):
+            factors[i, j] = moments[i, j] / pixels
+        mean += factors[i, i]
+    for i in range(depth):
+        factors[i, i] += DAMPING * mean / depth
+    _factorise(factors)
+
+
+@njit(cache=True, nogil=True)
+def _take_moments(
+    sample: NDArray[np.int16],
+    kept: float,
+    pixels: float,
+    moments: NDArray[np.float64],
+    factors: NDArray[np.float64],
+) -> None:
+    """:func:`_add_moments` and :func:`_damped_factors`, of so many pixels then."""
+    _add_moments(sample, kept, moments)
+    _damped_factors(moments, pixels, factors)
+
+
+@njit(cache=True, nogil=True)
+def _descend(
+    inputs: NDArray[np.int16],
+    gradient: NDArray[np.float32],
+    factors: NDArray[np.float64],
+    squares: NDArray[np.float64],
+    pixels: float,
+    weight: NDArray[np.float64],
+) -> bool:
+    """One step of descent, in place; false if the gradient is not finite, and nothing changes.
+
+    Args:
+        inputs: packed inputs of a block.
+        gradient: float32 (o, N).
+        factors: of the damped second moments.
+        squares: float64 (o,), decaying sum of the gradient's squares.
+        pixels: float, and of how many pixels it is with those of the block.
+        weight: float64 (d, o).
+    """
+    depth, outputs = weight.shape
+    codes = np.empty((outputs, 2 * inputs.shape[1]), dtype=np.int16)
+    exponent, unit = np.empty(outputs, dtype=np.int64), np.empty(outputs, dtype=np.float64)
+    for o in range(outputs):
+        # The bits of magnitudes are in their sequence, and those of infinity and NaN the highest.
+        bits, highest = gradient[o].view(np.int32), np.int32(0)
+        for n in range(bits.shape[0]):
+            highest = max(highest, bits[n] & _INT32_MAX)
+        if highest >= _INFINITE:
+            return False
+        # Brings the peak below 2^14: its exponent stands in the bits from 23 on.
+        exponent[o] = min(_CODE_BITS + 126 - int(highest >> 23), 100)
+    for o in range(outputs):
+        total = _gradient_codes(gradient[o], math.ldexp(1.0, exponent[o]), codes[o])
+        unit[o] = math.ldexp(1.0, -exponent[o])
+        squares[o] = MEMORY * squares[o] + total * unit[o] * unit[o]
+    sums = np.empty((outputs, inputs.shape[0] * inputs.shape[2]), dtype=np.int64)
+    _sum_gradients(codes, inputs, sums)
+    step = np.zeros((depth, (outputs + 3) // 4 * 4), dtype=np.float64)  # whole vectors
+    for i in range(depth):
+        for o in range(outputs):
+            step[i, o] = sums[o, i] * (unit[o] / ONE)
+    _solve(factors, step)
+    finite = True
+    for o in range(outputs):
+        curvature = (squares[o] / pixels + 1e-12) * (pixels + PRIOR_PIXELS)
+        for i in range(depth):
+            step[i, o] = weight[i, o] - step[i, o] / curvature
+            finite &= np.isfinite(step[i, o])
+    if finite:
+        for i in range(depth):
+            for o in range(outputs):
+                weight[i, o] = min(max(step[i, o], -_LARGEST_WEIGHT), _LARGEST_WEIGHT)
+    return True
 
 
 @dataclass
 class _Head:
     """One head of one expert: its map, and what was learned about the map's surroundings.
 
-    Inputs are the ``near`` pixels, a one and the ``hidden`` activations, d in all.
+    Inputs are the ``near`` pixels, a one and the hidden activations, d in all.
 
     Attributes:
         weight: float64 (d, o), for inputs in their own units.
         versions: the map by the number of the block after which it was learned.
-        moments: float64 (d, d), sum over pixels, and of how many.
-        recent: int64 (w, w), the same since the last factorisation, of inputs as stored.
+        moments: float64 (d, d), sum over pixels, and of how many; on and above the diagonal.
+        samples: int16 (n, w) each, inputs of the pixels since the last factorisation.
         factors: of the damped moments, from :func:`_factorise`.
         squares: float64 (o,), of the gradient, summed over pixels, and of how many.
         kept: what is kept of the moments at the next factorisation.
@@ -423,21 +555,18 @@ class _Head:
     near: int
     versions: list[tuple[int, _Linear]] = field(init=False)
     moments: NDArray[np.float64] = field(init=False)
-    recent: NDArray[np.int64] = field(init=False)
     factors: NDArray[np.float64] = field(init=False)
     squares: NDArray[np.float64] = field(init=False)
+    samples: list[NDArray[np.int16]] = field(default_factory=list)
     moment_pixels: float = 0.0
-    recent_pixels: int = 0
     kept: float = 1.0
     pixels: float = 0.0
     blocks: int = 0
 
     def __post_init__(self) -> None:
         depth, outputs = self.weight.shape
-        width = padded_to(depth, COLUMNS)
-        self.versions = [(-DELAY, self._rounded())]
-        self.moments = np.zeros((depth, depth))
-        self.recent = np.zeros((width, width), dtype=np.int64)
+        self.versions = [(-DELAY, _Linear.rounded(self.weight, self.near))]
+        self.moments, self.factors = np.zeros((2, depth, depth))
         self.squares = np.zeros(outputs)
 
     @classmethod
@@ -445,88 +574,42 @@ class _Head:
         """The state before anything is learned: the model's own layer, nothing from the pixels."""
         scale = np.ldexp(1.0, -layer.shift)
         weight = layer.weight * scale[:, None] * ONE
-        bias = layer.bias - ZERO_POINT * layer.weight.astype(np.int64).sum(axis=1)
-        columns = [np.zeros((len(bias), near)), (bias * scale)[:, None], weight]
-        return cls(np.ascontiguousarray(np.concatenate(columns, axis=1).T), near)
-
-    @property
-    def hidden(self) -> int:
-        return len(self.weight) - 1 - self.near
-
-    def _rounded(self) -> _Linear:
-        depth, outputs = self.weight.shape
-        padding = np.zeros((padded_to(depth, COLUMNS) - depth, outputs))
-        return _Linear.rounded(np.concatenate([self.weight, padding]), self.near, self.hidden)
+        outputs = len(layer.weight)
+        bias = (layer.bias * scale)[:, None]
+        columns = np.concatenate([np.zeros((outputs, near)), bias, weight], axis=1)
+        return cls(np.ascontiguousarray(columns.T), near)
 
     def map_for(self, block: int) -> _Linear:
         """The map as of ``DELAY`` blocks before the given one."""
         return next(m for number, m in reversed(self.versions) if number <= block - DELAY)
 
-    def learn(self, block: int, inputs: NDArray[np.int16], gradient: NDArray[np.float32]) -> None:
-        """One step of descent with a block's pixels: padded inputs (n, w), gradient (o, N)."""
-        depth, outputs = self.weight.shape
-        rows, width = inputs.shape
-        count = gradient.shape[1]
-        self._sample_moments(inputs[:count:MOMENT_SHARE])
+    def learn(self, block: int, inputs: MapInputs, gradient: NDArray[np.float32]) -> None:
+        """One step of descent with a block's pixels; gradient (o, N)."""
+        self.samples.append(inputs.sample)
         self.kept *= MEMORY
         if self.blocks < FACTOR_BLOCKS or self.blocks % FACTOR_BLOCKS == 0:
             self._factorise_moments()
         self.blocks += 1
-        peak = np.abs(gradient).max(axis=1)
+        pixels = MEMORY * self.pixels + gradient.shape[1]
         # Whatever a hostile image does, weights stay numbers, and their sums far below overflow.
-        if np.isfinite(peak).all():
-            exponent = _power_for(peak)
-            codes = np.empty((outputs, rows), dtype=np.int16)
-            squares = np.empty(outputs, dtype=np.int64)
-            _gradient_codes(gradient, np.ldexp(np.float32(1), exponent), codes, squares)
-            sums = np.empty((outputs, width), dtype=np.int64)
-            _sum_gradients(codes, _packed_inputs(inputs), sums)
-            by_weight = np.ascontiguousarray(sums.T)
-            _restored(by_weight, self.near, self.hidden)
-            power = np.ldexp(1.0, -exponent)
-            self.squares = MEMORY * self.squares + squares * power * power
-            self.pixels = MEMORY * self.pixels + count
-            step = np.ascontiguousarray((by_weight[:depth] * (power / ONE)).T)
-            _solve(self.factors, step)
-            curvature = (self.squares / self.pixels + 1e-12) * (self.pixels + PRIOR_PIXELS)
-            moved = self.weight - step.T / curvature
-            if np.isfinite(moved).all():
-                self.weight = np.clip(moved, -_LARGEST_WEIGHT, _LARGEST_WEIGHT)
-        self.versions = [*self.versions[-DELAY:], (block, self._rounded())]
-
-    def _sample_moments(self, sample: NDArray[np.int16]) -> None:
-        """Takes note of the second moments of some pixels' inputs (n, w)."""
-        count, width = sample.shape
-        rows = np.zeros((padded_to(count, 2), width), dtype=np.int16)
-        rows[:count] = sample
-        _add_moments(rows, _packed_inputs(rows), self.recent)
-        self.recent_pixels += count
+        if _descend(inputs.packed, gradient, self.factors, self.squares, pixels, self.weight):
+            self.pixels = pixels
+        self.versions = [*self.versions[-DELAY:], (block, _Linear.rounded(self.weight, self.near))]
 
     def _factorise_moments(self) -> None:
         """Takes the recent blocks' inputs into the second moments."""
-        depth = len(self.weight)
-        _restored(self.recent, self.near, self.hidden)
-        _restored(self.recent.T, self.near, self.hidden)
-        recent = self.recent[:depth, :depth] * (1.0 / ONE**2)
-        self.moments = self.kept * self.moments + recent
-        self.moment_pixels = self.kept * self.moment_pixels + self.recent_pixels
-        self.recent[:] = 0
-        self.recent_pixels, self.kept = 0, 1.0
-        self.factors = self.moments / self.moment_pixels
-        diagonal = np.arange(depth)
-        mean = 0.0
-        for value in self.factors[diagonal, diagonal]:  # in this order
-            mean += float(value)
-        self.factors[diagonal, diagonal] += DAMPING * mean / depth
-        _factorise(self.factors)
+        sample = np.concatenate(self.samples)
+        self.moment_pixels = self.kept * self.moment_pixels + len(sample)
+        _take_moments(sample, self.kept, self.moment_pixels, self.moments, self.factors)
+        self.samples, self.kept = [], 1.0
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What one channel of a block teaches: a head, its inputs (n, w), the gradient (o, N)."""
+    """What one channel of a block teaches: a head, its map's inputs, the gradient (o, N)."""
 
     head: _Head
-    inputs: NDArray[np.int16]
+    inputs: MapInputs
     gradient: NDArray[np.float32]
 
 
@@ -535,14 +618,15 @@ class Adaptation:
 
     Blocks are numbered from 0 in coding order. For each block and channel :meth:`parameters` is
     called, and :meth:`observe` once the values are known; then :meth:`learn` for the block. Blocks
-    may be in flight on several threads, each started in its turn: a call waits for the earlier
-    blocks that it depends on.
-
+    may be in flight on several threads, each started in its turn: :meth:`parameters` waits for the
+    earlier blocks that they depend on.
     """
 
     def __init__(self) -> None:
         self._heads: dict[tuple[int, int], _Head] = {}
         self._learned = 0
+        self._to_learn: dict[int, list[Observation]] = {}
+        self._learning = False
         self._given_up = False
         self._turn = threading.Condition()
 
@@ -557,21 +641,21 @@ class Adaptation:
         block: int,
         key: tuple[int, int],
         layer: IntegerLayer,
-        hidden: NDArray[np.int16],
+        hidden: NDArray[np.uint8],
         near: NDArray[np.int16],
-    ) -> tuple[NDArray[np.int32], NDArray[np.int16]]:
+    ) -> tuple[NDArray[np.int32], MapInputs]:
         """Mixture parameters of one channel of a block.
 
         Args:
             block: number of the block.
             key: expert and channel.
             layer: the head's output layer in the model.
-            hidden: int16 (N, head width), from ``IntegerNetwork.hidden``.
+            hidden: uint8 (N, head width), from ``IntegerNetwork.hidden``.
             near: int16 (N, 36), the inputs :func:`near_inputs`; (N, 12) of gray images.
 
         Returns:
-            int32 (N, 15 + c), as of ``IntegerNetwork.head``, and int16 (n, w), the layer's padded
-            inputs, for :meth:`observe`.
+            int32 (N, 15 + c), as of ``IntegerNetwork.head``, and the layer's inputs, for
+            :meth:`observe`.
         """
         with self._turn:
             self._wait(block + 1 - DELAY)
@@ -579,15 +663,12 @@ class Adaptation:
                 self._heads[key] = _Head.trained(layer, near.shape[1])
             head = self._heads[key]
             linear = head.map_for(block)
-        count, depth = len(hidden), near.shape[1] + 1 + hidden.shape[1]
-        inputs = np.empty((padded_to(count, 2), padded_to(depth, COLUMNS)), dtype=np.int16)
-        _layer_inputs(hidden, near, inputs)
-        return linear.parameters(inputs, count), inputs
+        return linear.parameters(hidden, near)
 
     def observe(
         self,
         key: tuple[int, int],
-        inputs: NDArray[np.int16],
+        inputs: MapInputs,
         m: Mixture,
         values: NDArray[np.int32],
         residual: NDArray[np.int32],
@@ -604,15 +685,27 @@ class Adaptation:
         return Observation(self._heads[key], inputs, gradient)
 
     def learn(self, block: int, observations: list[Observation]) -> None:
-        """Learns from a block, after all blocks before it."""
+        """Learns from a block, after all blocks before it.
+
+        Where one of those is still to come, the call that brings it learns from this one as well,
+        and this one returns at once.
+        """
         with self._turn:
-            self._wait(block)
-        for observation in observations:
-            head, inputs, gradient = observation.head, observation.inputs, observation.gradient
-            head.learn(block, inputs, gradient)
-        with self._turn:
-            self._learned += 1
-            self._turn.notify_all()
+            self._to_learn[block] = observations
+            if self._learning:
+                return
+            self._learning = True
+        while True:
+            with self._turn:
+                following = self._to_learn.pop(self._learned, None)
+                if following is None:
+                    self._learning = False
+                    return
+            for observation in following:
+                observation.head.learn(self._learned, observation.inputs, observation.gradient)
+            with self._turn:
+                self._learned += 1
+                self._turn.notify_all()
 
     def give_up(self) -> None:
         """Wakes all waiting calls with an error; to be called when a block fails."""

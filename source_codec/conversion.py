@@ -12,11 +12,9 @@ from source_codec.denoiser import Denoiser, QuantLinear, quantise_weight
 from source_codec.errors import ModelError
 from source_codec.experts import PHASES, Kind
 from source_codec.integer_network import (
-    STREAM_BITS,
-    ZERO_POINT,
     IntegerLayer,
     IntegerNetwork,
-    absorb_zero_point,
+    absorbed_zero,
 )
 from source_codec.logistic_mixture import (
     COEFFICIENT_BITS,
@@ -26,7 +24,13 @@ from source_codec.logistic_mixture import (
     MixtureTables,
 )
 from source_codec.model import Model
-from source_codec.network_shape import ACTIVATION_BITS, INPUT_BITS, N_MIXTURES, DenoiserShape
+from source_codec.network_shape import (
+    ACTIVATION_BITS,
+    INPUT_BITS,
+    N_MIXTURES,
+    STREAM_BITS,
+    DenoiserShape,
+)
 from source_codec.window import N_DENSITIES
 
 
@@ -46,7 +50,7 @@ def _integer_layer(
         bias = layer.bias.detach().double().numpy() * 2.0**accumulator_bits
     integer_bias = np.rint(bias).astype(np.int32)
     if zero_point:
-        integer_bias = absorb_zero_point(integer_bias, weight)
+        integer_bias -= absorbed_zero(weight)
     return IntegerLayer(weight, integer_bias, shift.astype(np.int32))
 
 
@@ -55,23 +59,24 @@ def _grids(denoiser: Denoiser) -> Iterator[tuple[QuantLinear, int, int | NDArray
 
     In the sequence of :meth:`IntegerNetwork.layers`.
     """
-    yield denoiser.stem, INPUT_BITS, STREAM_BITS, False
+    yield denoiser.stem, INPUT_BITS, STREAM_BITS, True
     for block in denoiser.blocks:
-        yield block.first, ACTIVATION_BITS, ACTIVATION_BITS, True
-        yield block.second, ACTIVATION_BITS, STREAM_BITS, True
-    yield denoiser.neck, ACTIVATION_BITS, STREAM_BITS, True
+        yield block.first, ACTIVATION_BITS, ACTIVATION_BITS, False
+        yield block.second, ACTIVATION_BITS, STREAM_BITS, False
+    yield denoiser.neck, ACTIVATION_BITS, STREAM_BITS, False
     for layer in denoiser.colour:
-        yield layer, INPUT_BITS, STREAM_BITS, False
+        yield layer, INPUT_BITS, STREAM_BITS, True
     for channel, head in enumerate(denoiser.heads):
         # The float network gives means in 32 input units (5 bits), scales in octaves.
         bits = [LOGIT_BITS] * N_MIXTURES + [MEAN_BITS + 5] * N_MIXTURES
         bits += [SCALE_STEPS.bit_length() - 1] * N_MIXTURES + [COEFFICIENT_BITS] * channel
-        yield head, ACTIVATION_BITS, np.array(bits, dtype=np.int64), True
+        yield head, ACTIVATION_BITS, np.array(bits, dtype=np.int64), False
 
 
 def _integer_network(denoiser: Denoiser) -> IntegerNetwork:
     stem, *rest = (_integer_layer(*grid) for grid in _grids(denoiser))
-    in_blocks, (neck, *last) = rest[: 2 * denoiser.shape.blocks], rest[2 * denoiser.shape.blocks :]
+    in_blocks = rest[: 2 * len(denoiser.blocks)]
+    neck, *last = rest[len(in_blocks) :]
     return IntegerNetwork(
         window=denoiser.window,
         stem=stem,
@@ -100,7 +105,11 @@ def to_denoisers(model: Model) -> list[Denoiser]:
 
 
 def _float_network(network: IntegerNetwork) -> Denoiser:
-    shape = DenoiserShape(len(network.stem.weight), len(network.blocks), network.head_width)
+    shape = DenoiserShape(
+        width=len(network.stem.weight),
+        blocks=tuple(len(first.weight) for first, _ in network.blocks),
+        head_width=network.head_width,
+    )
     denoiser = Denoiser(shape, network.window)
     with torch.no_grad():
         for (layer, input_bits, output_bits, shifted), integers in zip(
@@ -112,7 +121,7 @@ def _float_network(network: IntegerNetwork) -> Denoiser:
             if layer.bias is not None:
                 bias = integers.bias.astype(np.int64)
                 if shifted:
-                    bias -= ZERO_POINT * integers.weight.astype(np.int64).sum(axis=1)
+                    bias += absorbed_zero(integers.weight)
                 layer.bias.copy_(torch.from_numpy(bias * 2.0**-accumulator_bits))
     denoiser.refresh()
     return denoiser

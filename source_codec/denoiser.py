@@ -18,6 +18,7 @@ from numba import njit, prange
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from source_codec.integer_products import BYTES_STEP
 from source_codec.network_shape import (
     ACTIVATION_BITS,
     ACTIVATION_MAX,
@@ -25,6 +26,8 @@ from source_codec.network_shape import (
     FLOOR_BITS,
     INPUT_BITS,
     N_MIXTURES,
+    WEIGHT_GROUP,
+    WEIGHT_GROUP_MAX,
     DenoiserShape,
     head_outputs,
 )
@@ -34,13 +37,36 @@ from source_codec.window import Window
 def quantise_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Rounds ``weight`` (out, in) to 8 bits with a power-of-two scale per row.
 
+    The scale is the largest at which the row's groups of weights stay in their bounds (see
+    :data:`~source_codec.network_shape.WEIGHT_GROUP`). Rounding what is rounded changes nothing.
+
     Returns:
         The integers as floats, in [-127, 127], and the exponents p (out, 1), float:
         weight ~ integer * 2^-p.
     """
-    peak = weight.abs().amax(dim=1, keepdim=True).clamp(min=2.0**-20)
-    exponent = torch.floor(torch.log2(127.0 / peak)).clamp(max=14)
-    return torch.round(weight * torch.exp2(exponent)).clamp(-127, 127), exponent
+    peak = _largest_group(weight).clamp(min=2.0**-20)
+    largest = WEIGHT_GROUP_MAX + 0.5 * WEIGHT_GROUP  # before rounding
+    exponent = torch.floor(torch.log2(largest / peak)).clamp(max=14)
+    exponent -= torch.where(_fits(torch.round(weight * torch.exp2(exponent))), 0.0, 1.0)
+    integers = torch.round(weight * torch.exp2(exponent))
+    doubled = _fits(2 * integers) & (exponent < 14)
+    return torch.where(doubled, 2 * integers, integers), exponent + doubled
+
+
+def _largest_group(weight: Tensor) -> Tensor:
+    """The largest sum of a group's weights of one sign, in magnitude: (out, 1).
+
+    Groups are those of :func:`source_codec.integer_products.grouped`.
+    """
+    padded = nn.functional.pad(weight, (0, -weight.shape[1] % BYTES_STEP))
+    turns = padded.reshape(len(weight), -1, 2, 2, 2)
+    sums = [part.sum(dim=(2, 4)).flatten(1) for part in (turns.clamp(min=0), turns.clamp(max=0))]
+    return torch.maximum(sums[0], -sums[1]).amax(dim=1, keepdim=True)
+
+
+def _fits(integers: Tensor) -> Tensor:
+    peak = integers.abs().amax(dim=1, keepdim=True)
+    return (_largest_group(integers) <= WEIGHT_GROUP_MAX) & (peak <= 127)
 
 
 class QuantLinear(nn.Linear):
@@ -110,10 +136,10 @@ def colour_inputs(residual: Tensor) -> Tensor:
 class ResidualBlock(nn.Module):
     """h + second(relu(first(relu(h))))."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.first = QuantLinear(width, width)
-        self.second = QuantLinear(width, width)
+        self.first = QuantLinear(width, hidden)
+        self.second = QuantLinear(hidden, width)
 
     def forward(self, h: Tensor) -> Tensor:
         """h (N, width) -> (N, width)."""
@@ -136,7 +162,7 @@ class Denoiser(nn.Module):
         width = shape.width
         self.stem = QuantLinear(window.inputs, width)
         self.blocks: list[ResidualBlock] = nn.ModuleList(  # type: ignore[assignment]
-            ResidualBlock(width) for _ in range(shape.blocks)
+            ResidualBlock(width, hidden) for hidden in shape.blocks
         )
         self.neck = QuantLinear(width, 3 * shape.head_width)
         self.colour: list[QuantLinear] = nn.ModuleList(  # type: ignore[assignment]

@@ -1,50 +1,58 @@
 """Integer inference: the denoiser in exact arithmetic.
 
-Weights are int8, activations 8 bits, accumulators int32; between layers there are only additions,
-arithmetic shifts and clamps. The result is therefore the same on every machine, whatever the
-thread count, batch size, instruction set or library version. That no accumulator passes 32 bits is
-checked from the weights when a model is loaded. The matrix products are those of
-:mod:`source_codec.integer_products`.
+Weights are int8, inputs and activations uint8, accumulators int32; between layers there are only
+additions, arithmetic shifts and clamps. The result is therefore the same on every machine, whatever
+the thread count, batch size, instruction set or library version. That no accumulator passes 32
+bits, and no partial sum of the products 16, is checked from the weights when a model is loaded. The
+matrix products are those of :mod:`source_codec.integer_products`.
 
-Activations after ReLU, 0 to 255, are stored after subtracting 128; the bias absorbs the
-difference. See :mod:`source_codec.network_shape` for the grids.
+Activations after ReLU are 0 to 255 as they are. Inputs, and the residuals that the heads see, have
+signs: they are stored plus 128, and the bias absorbs the difference. See
+:mod:`source_codec.network_shape` for the grids.
 
-The three channels of a gray image are equal, and only the first is coded: there the stem takes the
-value of a place once, times the sum of its three weights, and the neck gives one head's part.
+Of a gray image only the first channel is coded, and the neck gives one head's part.
 """
 
 from __future__ import annotations
 
-import threading
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numba import njit
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
+from source_codec import layer_ends
 from source_codec.errors import ModelError
-from source_codec.integer_products import COLUMNS, multiply, packed, padded_to
+from source_codec.integer_products import (
+    BYTES_STEP,
+    COLUMNS,
+    VECTOR,
+    End,
+    grouped,
+    multiply,
+    packed,
+    padded_to,
+    tile,
+)
+from source_codec.integer_products import ROWS as TILE_ROWS
 from source_codec.network_shape import (
-    ACTIVATION_BITS,
     ACTIVATION_MAX,
     COLOUR_INPUTS,
+    WEIGHT_GROUP_MAX,
+    ZERO_POINT,
     head_outputs,
 )
 from source_codec.window import Window
 
-STREAM_BITS = 8
-"""Fraction bits of the residual stream and of the heads' pre-activations."""
-ZERO_POINT = 128
 _LARGEST_SUM = 1 << 30
-_STREAM_TO_ACTIVATION = STREAM_BITS - ACTIVATION_BITS
-ROWS = 192
+_ROWS = 64
 """Pixels evaluated at once, so that inputs and activations stay in the cache."""
-_HEAD_ROWS = 64
 
 
-Weights = NDArray[np.int8] | NDArray[np.int16]
+Tensors = tuple[NDArray[np.int8], NDArray[np.int32], NDArray[np.int32]]
 
 
 @dataclass(frozen=True)
@@ -52,26 +60,26 @@ class IntegerLayer:
     """One linear layer in integers: ``(x @ weight.T + bias) >> shift``, rounded.
 
     Attributes:
-        weight: int8 (out, in); int16 where weights of equal inputs were added up.
+        weight: int8 (out, in), within the bounds of :func:`fits_groups`.
         bias: int32 (out,), in accumulator units.
         shift: int32 (out,), 0 to 24, the power of two from accumulator to output units.
     """
 
-    weight: Weights
+    weight: NDArray[np.int8]
     bias: NDArray[np.int32]
     shift: NDArray[np.int32]
 
     def __post_init__(self) -> None:
         out, inputs = self.weight.shape
         for array, dtype, shape in (
-            (self.weight, self.weight.dtype, (out, inputs)),
+            (self.weight, np.int8, (out, inputs)),
             (self.bias, np.int32, (out,)),
             (self.shift, np.int32, (out,)),
         ):
             if array.dtype != dtype or array.shape != shape:
                 raise ModelError(f"layer tensor is {array.dtype}{array.shape}, not {dtype}{shape}")
-        if self.weight.dtype not in (np.int8, np.int16) or inputs % 2:
-            raise ModelError(f"layer weights are {self.weight.dtype}, of {inputs} inputs")
+        if not fits_groups(self.weight).all():
+            raise ModelError("a partial sum of products could overflow 16 bits")
         if self.shift.min() < 0 or self.shift.max() > 24:
             raise ModelError("layer shift outside 0..24")
         if int(self._largest_products().max()) >= _LARGEST_SUM:
@@ -80,8 +88,8 @@ class IntegerLayer:
             raise ModelError("a bias could overflow its accumulator")
 
     def _largest_products(self) -> NDArray[np.int64]:
-        sums: NDArray[np.int64] = np.abs(self.weight.astype(np.int64)).sum(axis=1) * ZERO_POINT
-        return sums
+        sums: NDArray[np.int64] = np.abs(self.weight.astype(np.int64)).sum(axis=1)
+        return sums * ACTIVATION_MAX
 
     @property
     def largest_output(self) -> int:
@@ -95,135 +103,166 @@ class IntegerLayer:
         return (self.bias + ((1 << self.shift.astype(np.int64)) >> 1)).astype(np.int32)
 
     @cached_property
-    def columns(self) -> NDArray[np.int16]:
-        """The weights as the products read them."""
-        return packed(self.weight.T)
+    def tensors(self) -> Tensors:
+        """The layer as kernels take it: packed weights, :attr:`rounded_bias` and shifts.
 
-    def products(self, x: NDArray[np.int16]) -> NDArray[np.int32]:
-        """``x @ weight.T`` for int16 ``x`` (N, in), N at most :data:`ROWS`.
-
-        The result, int32 (N, out) and further columns, lies in a buffer of this thread, which the
-        next call may overwrite.
+        With further outputs, which are zero, up to whole tiles.
         """
-        columns = padded_to(len(self.weight), COLUMNS)
-        products: NDArray[np.int32] = _scratch.get("products", len(x), columns, np.int32)
-        multiply(x, self.columns, products)
-        return products
+        further = (0, -len(self.weight) % COLUMNS)
+        bias, shift = (np.pad(array, further) for array in (self.rounded_bias, self.shift))
+        return packed(self.weight.T, kind=np.int8), bias, shift
 
     def rows(self, span: slice) -> IntegerLayer:
         """The layer with some of its outputs only."""
         return IntegerLayer(self.weight[span], self.bias[span], self.shift[span])
 
 
-def absorb_zero_point(layer_bias: NDArray[np.int32], weight: NDArray[np.int8]) -> NDArray[np.int32]:
-    """Bias of a layer whose inputs are stored minus :data:`ZERO_POINT`."""
-    return (layer_bias + ZERO_POINT * weight.astype(np.int32).sum(axis=1)).astype(np.int32)
+def fits_groups(weight: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
+    """Whether the partial sums of products with bytes stay within 16 bits: (out,), by output.
+
+    Products with weights of one sign come to 255 * 128 < 2^15 in a group.
+    """
+    positive, negative = (
+        grouped(part.astype(np.int64)).sum(axis=-1).max(axis=-1)
+        for part in (np.maximum(weight, 0), np.maximum(-weight.astype(np.int64), 0))
+    )
+    result: NDArray[np.bool_] = np.maximum(positive, negative) <= WEIGHT_GROUP_MAX
+    return result
+
+
+def absorbed_zero(weight: NDArray[np.int8]) -> NDArray[np.int32]:
+    """What the bias of a layer lacks whose inputs are stored plus :data:`ZERO_POINT`."""
+    return ZERO_POINT * weight.astype(np.int32).sum(axis=1, dtype=np.int32)
 
 
 # In the kernels below all arithmetic is in 32 bits, so that it compiles to vector instructions.
 
 
 @njit(cache=True, nogil=True)
-def _scaled(
-    products: NDArray[np.int32],
-    bias: NDArray[np.int32],
-    shift: NDArray[np.int32],
-    out: NDArray[np.int32],
-) -> None:
-    """A layer's outputs from its products and rounded bias."""
-    for n in range(out.shape[0]):
-        for o in range(out.shape[1]):
-            out[n, o] = np.int32(products[n, o] + bias[o]) >> shift[o]
+def _depth(columns: NDArray[np.int8]) -> int:
+    """Inputs of a layer, from its packed weights."""
+    return columns.shape[1] * columns.shape[3]
 
 
 @njit(cache=True, nogil=True)
-def _to_activation(
-    products: NDArray[np.int32],
-    bias: NDArray[np.int32],
-    shift: NDArray[np.int32],
+def _products(
+    x: NDArray[np.uint8], columns: NDArray[np.int8], room: NDArray[np.int32]
+) -> NDArray[np.int32]:
+    """``x @ weight.T`` (N, out), and further columns, in the room that there is."""
+    across = columns.shape[0] * columns.shape[2]
+    products = room[: x.shape[0] * across].reshape(x.shape[0], across)
+    multiply(x, columns, products)
+    return products
+
+
+def layer_kernel(end: End, lanes: int = VECTOR) -> Callable[..., None]:
+    """A kernel: all of a layer, ``x`` (N, in) to ``out`` (N, whole tiles), as its end has it."""
+    rows_tile, row_tile = tile(TILE_ROWS, lanes, end), tile(1, lanes, end)
+
+    @njit(nogil=True)
+    def layer(
+        x: NDArray[np.uint8],
+        columns: NDArray[np.int8],
+        out: NDArray[Any],
+        others: tuple[NDArray[np.int32], ...],
+    ) -> None:
+        count = x.shape[0]
+        whole = count // TILE_ROWS * TILE_ROWS
+        for column in range(0, out.shape[1], 2 * lanes):
+            for row in range(0, whole, TILE_ROWS):
+                rows_tile(x, columns, out, row, column, others)
+            for row in range(whole, count):
+                row_tile(x, columns, out, row, column, others)
+
+    result: Callable[..., None] = layer
+    return result
+
+
+_to_activation = layer_kernel(layer_ends.activation)
+_into_stream = layer_kernel(layer_ends.into_stream)
+_to_neck = layer_kernel(layer_ends.neck)
+_to_head = layer_kernel(layer_ends.head)
+
+
+@njit(cache=True, nogil=True)
+def _trunk(
+    inputs: NDArray[np.uint8],
+    stem: Tensors,
+    blocks: tuple[tuple[Tensors, Tensors], ...],
+    neck: Tensors,
     out: NDArray[np.int16],
 ) -> None:
-    """The same through a ReLU."""
-    low, high, zero = np.int32(0), np.int32(ACTIVATION_MAX), np.int32(ZERO_POINT)
-    for n in range(out.shape[0]):
-        for o in range(out.shape[1]):
-            value = np.int32(np.int32(products[n, o] + bias[o]) >> shift[o])
-            out[n, o] = min(max(value, low), high) - zero
+    """All layers up to the neck; ``out`` (N, whole tiles).
+
+    Room for a layer's outputs is of whole tiles; the next one reads as many as it has inputs.
+    """
+    width, within = stem[1].shape[0], 0
+    for inner, _ in blocks:
+        within = max(within, inner[1].shape[0])
+    stream = np.empty((_ROWS, width), dtype=np.int32)
+    activation = np.empty((_ROWS, width), dtype=np.uint8)
+    inside = np.empty((_ROWS, within), dtype=np.uint8)
+    for first in range(0, inputs.shape[0], _ROWS):
+        x = inputs[first : first + _ROWS]
+        count = x.shape[0]
+        sums, active = stream[:count], activation[:count]
+        sums[:] = 0
+        columns, bias, shift = stem
+        _into_stream(x, columns, active, (bias, shift, sums))
+        for inner, outer in blocks:
+            columns, bias, shift = inner
+            hidden = inside[:count, : bias.shape[0]]
+            _to_activation(active[:, : _depth(columns)], columns, hidden, (bias, shift))
+            columns, bias, shift = outer
+            _into_stream(hidden[:, : _depth(columns)], columns, active, (bias, shift, sums))
+        columns, bias, shift = neck
+        rows = out[first : first + count]
+        _to_neck(active[:, : _depth(columns)], columns, rows, (bias, shift))
 
 
 @njit(cache=True, nogil=True)
-def _into_stream(
-    products: NDArray[np.int32],
-    bias: NDArray[np.int32],
-    shift: NDArray[np.int32],
-    stream: NDArray[np.int32],
-    out: NDArray[np.int16],
-) -> None:
-    """Adds a layer's outputs to the residual stream, and puts that through a ReLU."""
-    low, high, zero = np.int32(0), np.int32(ACTIVATION_MAX), np.int32(ZERO_POINT)
-    down = np.int32(_STREAM_TO_ACTIVATION)
-    half = np.int32((1 << _STREAM_TO_ACTIVATION) >> 1)
-    for n in range(out.shape[0]):
-        for o in range(out.shape[1]):
-            value = np.int32(np.int32(products[n, o] + bias[o]) >> shift[o])
-            value = np.int32(stream[n, o] + value)
-            stream[n, o] = value
-            out[n, o] = min(max(np.int32(np.int32(value + half) >> down), low), high) - zero
-
-
-class _Scratch(threading.local):
-    """Buffers of one thread, kept from call to call: fresh memory costs more than the work."""
-
-    def __init__(self) -> None:
-        self._buffers: dict[tuple[str, int], NDArray[Any]] = {}
-
-    def get(self, name: str, rows: int, columns: int, dtype: DTypeLike) -> NDArray[Any]:
-        """A buffer (rows, columns), at most :data:`ROWS` rows; the same for the same name."""
-        key = name, columns
-        if key not in self._buffers:
-            self._buffers[key] = np.zeros((ROWS, columns), dtype=dtype)
-        return self._buffers[key][:rows]
-
-
-_scratch = _Scratch()
+def _head_parameters(hidden: NDArray[np.uint8], layer: Tensors, out: NDArray[np.int32]) -> None:
+    """Mixture parameters from the hidden activations of a head."""
+    columns, bias, shift = layer
+    room = np.empty(_ROWS * columns.shape[0] * columns.shape[2], dtype=np.int32)
+    for first in range(0, out.shape[0], _ROWS):
+        products = _products(hidden[first : first + _ROWS], columns, room)
+        for n in range(products.shape[0]):
+            to = out[first + n]
+            for o in range(out.shape[1]):
+                to[o] = np.int32(products[n, o] + bias[o]) >> shift[o]
 
 
 @njit(cache=True, nogil=True)
-def _colour_inputs(residual: NDArray[np.int32], out: NDArray[np.int16]) -> None:
+def _colour_inputs(residual: NDArray[np.int32], out: NDArray[np.uint8]) -> None:
     """Coded channels' residuals (N, c) at four clipping ranges: (N, 4 c)."""
     for n in range(residual.shape[0]):
         for c in range(residual.shape[1]):
             for g in range(COLOUR_INPUTS):
                 scaled = np.int32(residual[n, c] * np.int32(1 << g))
-                out[n, c * COLOUR_INPUTS + g] = min(max(scaled, np.int32(-127)), np.int32(127))
+                clipped = min(max(scaled, np.int32(-127)), np.int32(127))
+                out[n, c * COLOUR_INPUTS + g] = clipped + np.int32(ZERO_POINT)
 
 
 @njit(cache=True, nogil=True)
 def _head_activation(
-    neck: NDArray[np.int32],
-    first: int,
+    neck: NDArray[np.int16],
+    start: int,
     residual: NDArray[np.int32],
-    columns: NDArray[np.int16],
-    bias: NDArray[np.int32],
-    shift: NDArray[np.int32],
-    out: NDArray[np.int16],
+    colour: Tensors,
+    out: NDArray[np.uint8],
 ) -> None:
-    """Hidden activations of a head: its part of the neck plus the coded channels' contribution."""
-    half = np.int32((1 << _STREAM_TO_ACTIVATION) >> 1)
-    low, high, zero = np.int32(0), np.int32(ACTIVATION_MAX), np.int32(ZERO_POINT)
-    coded = np.zeros((_HEAD_ROWS, 2 * columns.shape[1]), dtype=np.int16)
-    products = np.empty((_HEAD_ROWS, columns.shape[0] * columns.shape[2]), dtype=np.int32)
-    for start in range(0, out.shape[0], _HEAD_ROWS):
-        count = min(_HEAD_ROWS, out.shape[0] - start)
-        _colour_inputs(residual[start : start + count], coded)
-        multiply(coded[:count], columns, products[:count])
-        for n in range(count):
-            part = neck[start + n, first : first + out.shape[1]]
-            totals, to = products[n], out[start + n]
-            for o in range(out.shape[1]):
-                value = np.int32(part[o] + (np.int32(totals[o] + bias[o]) >> shift[o]))
-                value = np.int32(np.int32(value + half) >> np.int32(_STREAM_TO_ACTIVATION))
-                to[o] = min(max(value, low), high) - zero
+    """Hidden activations of a head: its part of the neck plus the coded channels' contribution.
+
+    ``out`` is (N, whole tiles), and so is the part of the neck from column ``start`` on.
+    """
+    columns, bias, shift = colour
+    coded = np.full((_ROWS, BYTES_STEP), ZERO_POINT, dtype=np.uint8)
+    for first in range(0, out.shape[0], _ROWS):
+        stop = min(first + _ROWS, out.shape[0])
+        _colour_inputs(residual[first:stop], coded)
+        part = neck[first:stop, start : start + out.shape[1]]
+        _to_head(coded[: stop - first], columns, out[first:stop], (bias, shift, part))
 
 
 @dataclass(frozen=True)
@@ -249,7 +288,8 @@ class IntegerNetwork:
     def __post_init__(self) -> None:
         width = self.stem.weight.shape[0]
         expected = [(self.stem, (width, self.window.inputs))]
-        expected += [(layer, (width, width)) for block in self.blocks for layer in block]
+        for first, second in self.blocks:
+            expected += [(first, (len(first.weight), width)), (second, (width, len(first.weight)))]
         head_width = self.neck.weight.shape[0] // 3
         expected.append((self.neck, (3 * head_width, width)))
         expected += [
@@ -259,9 +299,11 @@ class IntegerNetwork:
         if len(self.colour) != 2 or len(self.heads) != 3:
             raise ModelError("a model has three heads, two of them with colour inputs")
         for layer, shape in expected:
-            if layer.weight.dtype != np.int8 or layer.weight.shape != shape:
-                given = f"{layer.weight.dtype}{layer.weight.shape}"
-                raise ModelError(f"layer is {given}, not int8{shape}")
+            if layer.weight.shape != shape:
+                raise ModelError(f"layer has shape {layer.weight.shape}, not {shape}")
+        widths = [width, head_width, *(len(first.weight) for first, _ in self.blocks)]
+        if any(size % BYTES_STEP for size in widths):
+            raise ModelError(f"a width is not a multiple of {BYTES_STEP}")
         stream = self.stem.largest_output + sum(s.largest_output for _, s in self.blocks)
         hidden = self.neck.largest_output + max(c.largest_output for c in self.colour)
         if max(stream, hidden) >= 1 << 30:
@@ -278,70 +320,56 @@ class IntegerNetwork:
         return int(self.neck.weight.shape[0]) // 3
 
     @cached_property
-    def _gray_ends(self) -> tuple[IntegerLayer, IntegerLayer]:
-        """Stem and neck for gray images."""
-        stem = replace(self.stem, weight=self.window.gray_weights(self.stem.weight))
-        return stem, self.neck.rows(slice(self.head_width))
+    def _gray_neck(self) -> IntegerLayer:
+        return self.neck.rows(slice(self.head_width))
 
-    def trunk(self, inputs: NDArray[np.int16], gray: bool = False) -> NDArray[np.int32]:
+    @cached_property
+    def _block_tensors(self) -> tuple[tuple[Tensors, Tensors], ...]:
+        return tuple((first.tensors, second.tensors) for first, second in self.blocks)
+
+    def trunk(self, inputs: NDArray[np.uint8], gray: bool = False) -> NDArray[np.int16]:
         """Network inputs -> pre-activations of the heads.
 
         Args:
-            inputs: int16 (N, window.inputs), or of gray images (N, window.gray_inputs), as
-                :func:`features.extract` says.
+            inputs: uint8 (N, window.inputs), as of :func:`features.extract`.
             gray: whether they are of gray images.
 
         Returns:
-            int32 (N, 3 * head_width), of gray images (N, head_width), 8 fraction bits.
+            int16 (N, 3 * head_width), of gray images (N, head_width), 8 fraction bits.
         """
-        stem, neck = self._gray_ends if gray else (self.stem, self.neck)
-        heads = np.empty((len(inputs), len(neck.weight)), dtype=np.int32)
-        for start in range(0, len(inputs), ROWS):
-            block = slice(start, start + ROWS)
-            self._trunk_block(stem, neck, inputs[block], heads[block])
-        return heads
-
-    def _trunk_block(
-        self,
-        stem: IntegerLayer,
-        neck: IntegerLayer,
-        inputs: NDArray[np.int16],
-        heads: NDArray[np.int32],
-    ) -> None:
-        count, width = len(inputs), len(stem.weight)
-        activation = _scratch.get("activation", count, width, np.int16)
-        stream = _scratch.get("stream", count, width, np.int32)
-        stream[:] = 0
-        _into_stream(stem.products(inputs), stem.rounded_bias, stem.shift, stream, activation)
-        for first, second in self.blocks:
-            hidden = first.products(activation)
-            _to_activation(hidden, first.rounded_bias, first.shift, activation)
-            added = second.products(activation)
-            _into_stream(added, second.rounded_bias, second.shift, stream, activation)
-        _scaled(neck.products(activation), neck.rounded_bias, neck.shift, heads)
+        if inputs.dtype != np.uint8 or inputs.shape[1] != self.window.inputs:
+            raise ValueError(f"inputs are {inputs.dtype}{inputs.shape}")
+        neck = self._gray_neck if gray else self.neck
+        across = padded_to(len(neck.weight), COLUMNS)
+        heads = np.empty((len(inputs), across), dtype=np.int16)
+        stem, blocks = self.stem.tensors, self._block_tensors
+        _trunk(np.ascontiguousarray(inputs), stem, blocks, neck.tensors, heads)
+        return np.ascontiguousarray(heads[:, : len(neck.weight)])
 
     def hidden(
-        self, channel: int, neck: NDArray[np.int32], residual: NDArray[np.int32]
-    ) -> NDArray[np.int16]:
+        self, channel: int, neck: NDArray[np.int16], residual: NDArray[np.int32]
+    ) -> NDArray[np.uint8]:
         """Hidden activations of one channel's head.
 
         Args:
             channel: 0 green, 1 red, 2 blue.
-            neck: int32 (N, 3 * head_width) from :meth:`trunk`.
+            neck: int16 (N, 3 * head_width) from :meth:`trunk`.
             residual: int32 (N, channel), true residuals of the coded channels, -127 to 127.
 
         Returns:
-            int16 (N, head_width), minus :data:`ZERO_POINT`.
+            uint8 (N, head_width).
         """
-        hidden = np.empty((len(neck), self.head_width), dtype=np.int16)
+        width = self.head_width
+        start, further = channel * width, -width % COLUMNS
+        if further:
+            neck, start = np.pad(neck[:, start : start + width], ((0, 0), (0, further))), 0
+        hidden = np.empty((len(neck), width + further), dtype=np.uint8)
         colour = self.colour[max(channel - 1, 0)]  # takes zeros for green
-        first = channel * self.head_width
-        columns, bias, shift = colour.columns, colour.rounded_bias, colour.shift
-        _head_activation(neck, first, residual, columns, bias, shift, hidden)
-        return hidden
+        _head_activation(neck, start, residual, colour.tensors, hidden)
+        return np.ascontiguousarray(hidden[:, :width])
 
     def head(
-        self, channel: int, neck: NDArray[np.int32], residual: NDArray[np.int32]
+        self, channel: int, neck: NDArray[np.int16], residual: NDArray[np.int32]
     ) -> NDArray[np.int32]:
         """Mixture parameters of one channel, as integers (see ``logistic_mixture``).
 
@@ -352,9 +380,6 @@ class IntegerNetwork:
         """
         hidden = self.hidden(channel, neck, residual)
         layer = self.heads[channel]
-        outputs = layer.weight.shape[0]
-        parameters = np.empty((len(neck), outputs), dtype=np.int32)
-        for start in range(0, len(neck), ROWS):
-            found = layer.products(hidden[start : start + ROWS])
-            _scaled(found, layer.rounded_bias, layer.shift, parameters[start : start + ROWS])
+        parameters = np.empty((len(neck), len(layer.weight)), dtype=np.int32)
+        _head_parameters(hidden, layer.tensors, parameters)
         return parameters

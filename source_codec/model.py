@@ -33,7 +33,7 @@ from source_codec.logistic_mixture import (
 from source_codec.order import Order, rank_map
 from source_codec.window import N_DENSITIES
 
-FORMAT = "ddm-model-3"
+FORMAT = "ddm-model-4"
 MODEL_ID_BYTES = 8
 _GOLDEN_SIDE = 54
 _GOLDEN_RANK = 780  # leaves about 280 pixels: the network's full batch and a partial one
@@ -115,9 +115,9 @@ class Model:
         for network in self.experts:
             window = network.window
             inputs, base, exponent = features_at(window, image, known, ys, xs, 5, gray=False)
-            digest.update(inputs.astype(np.int8).tobytes())
+            digest.update(inputs.tobytes())
             few = features_at(window, image, known, ys[::97], xs[::97], 5, gray=False)
-            digest.update(few.inputs.astype(np.int8).tobytes())
+            digest.update(few.inputs.tobytes())
             neck = network.trunk(inputs)
             digest.update(neck.tobytes())
             for c in range(3):
@@ -126,11 +126,11 @@ class Model:
                 one = mixture(parameters, base[:, c].copy(), exponent, coded, 3 * c, self.tables)
                 for array in (parameters, *intervals(one, values)):
                     digest.update(array.tobytes())
-            narrow = features_at(window, gray, known, ys, xs, 5, gray=True, narrow=True).inputs
-            digest.update(network.trunk(narrow, gray=True).tobytes())
+            of_gray = features_at(window, gray, known, ys, xs, 5, gray=True)
+            digest.update(network.trunk(of_gray.inputs, gray=True).tobytes())
         dense = self.expert(N_DENSITIES - 1, Kind.LARGE)
-        seen = features_at(dense.window, image, known, ys, xs, 5, gray=False)
-        digest.update(self._adapted(dense, seen, image[ys, xs]))
+        features = features_at(dense.window, image, known, ys, xs, 5, gray=False)
+        digest.update(self._adapted(dense, features, image[ys, xs]))
         return digest.hexdigest()
 
     def _adapted(
@@ -140,7 +140,7 @@ class Model:
         inputs, base, exponent = features
         key, no_residual = (0, 0), np.empty((len(inputs), 0), np.int32)
         hidden = network.hidden(0, network.trunk(inputs), no_residual)
-        near = inputs[:, near_inputs(network.window, gray=False)]
+        near = near_inputs(inputs, network.window, gray=False)
         green = pixels[:, 0].astype(np.int32)
         adaptation = Adaptation()
         for block in range(DELAY + 2):

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from itertools import chain, islice
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
-from source_codec.adaptation import Adaptation, near_inputs
+from source_codec.adaptation import Adaptation, MapInputs, near_inputs
 from source_codec.errors import CorruptStream
 from source_codec.experts import Kind, expert_of
 from source_codec.features import (
@@ -85,10 +86,10 @@ class Block:
         halves = zip(np.array_split(self.ys, count), np.array_split(self.xs, count), strict=True)
         return [Block.of_images(image, 1, ys, xs) for ys, xs in halves]
 
-    @cached_property
-    def where(self) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
-        """Index of the pixels into a stack of images (B, H, W, 3)."""
-        return np.repeat(self.images, np.diff(self.starts)), self.ys, self.xs
+    def where(self, height: int, width: int) -> NDArray[np.intp]:
+        """Indices (N,) of the pixels into a stack of images of this size, (B H W, 3)."""
+        rows = self.ys.astype(np.intp) + height * np.repeat(self.images, np.diff(self.starts))
+        return rows * width + self.xs
 
 
 def blocks_of(step: Step, images: int) -> Iterator[Block]:
@@ -110,7 +111,7 @@ class Evaluation:
 
     Attributes:
         block: what the rows are.
-        neck: int32 (N, 3 * head width), of gray images (N, head width), from
+        neck: int16 (N, 3 * head width), of gray images (N, head width), from
             ``IntegerNetwork.trunk``.
         near: int16 (N, 36), the nearest pixels among the network's inputs (12 of gray images), or
             none where the model does not adapt.
@@ -119,7 +120,7 @@ class Evaluation:
     """
 
     block: Block
-    neck: NDArray[np.int32]
+    neck: NDArray[np.int16]
     near: NDArray[np.int16]
     base: NDArray[np.int32]
     exponent: NDArray[np.int32]
@@ -146,13 +147,13 @@ class Prediction:
         mixture: the distributions.
         coded: int32 (N, c), true residuals of the channels before it.
         temperature: calibration of the step, in 1/16 octave.
-        inputs: int16 (n, w), padded inputs of the adapted output layer, if it is.
+        inputs: of the output layer, if it is adapted.
     """
 
     mixture: Mixture
     coded: NDArray[np.int32]
     temperature: int
-    inputs: NDArray[np.int16] | None
+    inputs: MapInputs | None
 
 
 class Context:
@@ -194,7 +195,7 @@ class Context:
         gray = self.channels == 1
         network = self.network(step)
         window = network.window
-        features = Features.empty(window, len(block.ys), narrow=gray)
+        features = Features.empty(window, len(block.ys))
         extract(
             window,
             self._masked,
@@ -210,7 +211,8 @@ class Context:
         )
         neck = network.trunk(features.inputs, gray)
         adapts = self.adaptation is not None
-        near = features.inputs[:, near_inputs(window, gray) if adapts else slice(0)]
+        none = np.empty((0, 0), dtype=np.int16)
+        near = near_inputs(features.inputs, window, gray) if adapts else none
         base = np.ascontiguousarray(features.base.T)
         return Evaluation(block, neck, near, base, features.exponent)
 
@@ -309,33 +311,46 @@ def evaluations(
         yield number, Evaluation.joined(block, list(islice(work, len(own))))
 
 
+@njit(cache=True, nogil=True)
+def _input_units(
+    values: NDArray[np.int32],
+    base: NDArray[np.int32],
+    exponent: NDArray[np.int32],
+    out: NDArray[np.int32],
+) -> None:
+    for n in range(values.shape[0]):
+        half = np.int32(np.int32(1) << exponent[n]) >> np.int32(1)
+        units = np.int32(np.int32(16 * values[n] - base[n]) + half) >> exponent[n]
+        out[n] = min(max(np.int32(units), np.int32(-127)), np.int32(127))
+
+
 def input_units(
     values: NDArray[np.int32], base: NDArray[np.int32], exponent: NDArray[np.int32]
 ) -> NDArray[np.int32]:
     """True minus base, in network input units, clipped to +-127."""
-    clipped: NDArray[np.int32] = np.clip(
-        (16 * values - base + ((1 << exponent) >> 1)) >> exponent, -127, 127
-    )
-    return clipped
+    units = np.empty(len(values), dtype=np.int32)
+    _input_units(values, base, exponent, units)
+    return units
 
 
 @dataclass(frozen=True)
 class _CodedBlock:
-    """Everything the encoder needs of a block: its rows, and the intervals of each channel."""
+    """What the encoder needs of a block: its step, its rows, and the intervals of each channel."""
 
+    step: Step
     block: Block
     channels: list[Intervals]
 
 
 def _intervals_of_truth(
-    context: Context, truth: NDArray[np.uint8], step: Step, numbered: tuple[int, Evaluation]
+    context: Context, truth: NDArray[np.uint8], numbered: tuple[Step, int, Evaluation]
 ) -> _CodedBlock:
     """Intervals of the true values of all channels of a block."""
-    number, evaluation = numbered
-    pixels = truth[evaluation.block.where].astype(np.int32)
+    step, number, evaluation = numbered
+    pixels = truth.reshape(-1, 3)[evaluation.block.where(*truth.shape[1:3])]
     residual = np.empty((len(pixels), 2), dtype=np.int32)
     channels, predictions = [], []
-    true = [np.ascontiguousarray(pixels[:, channel]) for channel in range(context.channels)]
+    true = list(np.ascontiguousarray(pixels.T[: context.channels], dtype=np.int32))
     for channel, values in enumerate(true):
         prediction = context.predict(step, number, evaluation, channel, residual)
         predictions.append(prediction)
@@ -344,7 +359,21 @@ def _intervals_of_truth(
             base = evaluation.base[channel]
             residual[:, channel] = input_units(values, base, evaluation.exponent)
     context.learn(step, number, evaluation, predictions, true)
-    return _CodedBlock(evaluation.block, channels)
+    return _CodedBlock(step, evaluation.block, channels)
+
+
+def _evaluations_of_truth(
+    context: Context, steps: Iterable[Step], workers: Workers
+) -> Iterator[tuple[Step, int, Evaluation]]:
+    """:func:`evaluations` of one step after the other, where the context's images are the truth.
+
+    The pixels of a step become known as soon as all of it is evaluated, coded or not.
+    """
+    for step in steps:
+        context.begin_step()
+        for number, evaluation in evaluations(context, step, len(context.images), workers):
+            yield step, number, evaluation
+        context.end_step(step)
 
 
 def encode_steps(
@@ -363,21 +392,22 @@ def encode_steps(
     Yields:
         After each step the fraction of the pixels coded so far, and the images' range coders.
     """
-    context = Context(model, np.zeros_like(images), gray, process.adaptive)
-    coders = RangeEncoders(len(images))
-    done = 0
-    for step in steps_of(process, *images.shape[1:3]):
-        context.begin_step()
-        seen: Iterable[tuple[int, Evaluation]] = evaluations(context, step, len(images), workers)
-        if len(step.ys) * len(images) <= CHUNK:
-            seen = list(seen)  # a single block, not worth another thread
-        for coded in workers.map(partial(_intervals_of_truth, context, images, step), seen):
-            for first, size in coded.channels:
-                coders.encode(coded.block.images, coded.block.starts, first, size)
-        context.images[:, step.ys, step.xs] = images[:, step.ys, step.xs]
-        context.end_step(step)
-        done += len(step.ys)
-        yield done / context.known.size, coders
+    count, height, width, _ = images.shape
+    context = Context(model, images, gray, process.adaptive)
+    coders = RangeEncoders(count)
+    steps = list(steps_of(process, height, width))
+    seen = _evaluations_of_truth(context, steps, workers)
+    # Steps of a single block are not worth another thread.
+    run = workers.map if count * height * width > CHUNK * len(steps) else map
+    done = in_step = 0
+    for coded in run(partial(_intervals_of_truth, context, images), seen):
+        for first, size in coded.channels:
+            coders.encode(coded.block.images, coded.block.starts, first, size)
+        in_step += len(coded.block.ys)
+        if in_step == count * len(coded.step.ys):
+            done += len(coded.step.ys)
+            in_step = 0
+            yield done / (height * width), coders
 
 
 def _decode_block(
@@ -396,11 +426,12 @@ def _decode_block(
         prediction = context.predict(step, number, evaluation, channel, residual)
         predictions.append(prediction)
         values = decode_values(prediction.mixture, coders, block.images, block.starts)
-        context.images[..., channel][block.where] = values
         true.append(values)
         if channel < 2:
             base = evaluation.base[channel]
             residual[:, channel] = input_units(values, base, evaluation.exponent)
+    where = block.where(*context.known.shape)
+    context.images.reshape(-1, 3)[where, : len(true)] = np.array(true).T
     if context.adaptation is not None:
         workers.aside(context.learn, step, number, evaluation, predictions, true)
 

@@ -184,7 +184,7 @@ class Start:
 
 
 def _sizes(shape: DenoiserShape) -> str:
-    return f"width {shape.width}, {shape.blocks} blocks, head_width {shape.head_width}"
+    return f"width {shape.width}, blocks {list(shape.blocks)}, head_width {shape.head_width}"
 
 
 def _optimisers(model: Denoiser, device: torch.device) -> list[torch.optim.Optimizer]:

@@ -10,7 +10,7 @@ from types import UnionType
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from source_codec.experts import PHASES
-from source_codec.network_shape import DenoiserShape
+from source_codec.network_shape import WIDTH_STEP, DenoiserShape
 from source_codec.training_data import Part, Source, source_names
 
 Section = TypeVar("Section")
@@ -36,22 +36,24 @@ class ExpertConfig:
     """
 
     width: int | None = None
-    blocks: int | None = None
+    blocks: tuple[int, ...] | None = None
     head_width: int | None = None
     learning_rate: float | None = None
     learning_rate_scalars: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("width", "blocks", "head_width"):
-            size = getattr(self, name)
-            if size is not None and size < 1:
-                raise ValueError(f"{name} must be at least 1, not {size}")
-            if size is not None and size % 2 and name != "blocks":
-                raise ValueError(f"{name} must be even, not {size}: products are summed in pairs")
+        named = [("blocks", size) for size in self.blocks or ()]
+        for name, size in [("width", self.width), ("head_width", self.head_width), *named]:
+            if size is not None and (size < 1 or size % WIDTH_STEP):
+                raise ValueError(f"{name} must be a multiple of {WIDTH_STEP}, not {size}")
 
     def shape(self, start: DenoiserShape) -> DenoiserShape:
         """The network's sizes, where ``start`` says what the configuration leaves open."""
-        given = {"width": self.width, "blocks": self.blocks, "head_width": self.head_width}
+        given: dict[str, Any] = {
+            "width": self.width,
+            "blocks": self.blocks,
+            "head_width": self.head_width,
+        }
         return replace(start, **{name: size for name, size in given.items() if size is not None})
 
 
@@ -108,12 +110,9 @@ def _fits(value: object, hint: Any) -> bool:
     """Whether a value read from TOML is of an annotated type; integers are floats too."""
     if get_origin(hint) is tuple:
         return isinstance(value, tuple) and all(_fits(v, get_args(hint)[0]) for v in value)
-    options = get_args(hint) if isinstance(hint, UnionType) else (hint,)
-    return any(
-        isinstance(value, int | float if option is float else option)
-        and not isinstance(value, bool)
-        for option in options
-    )
+    if isinstance(hint, UnionType):
+        return any(_fits(value, option) for option in get_args(hint))
+    return isinstance(value, int | float if hint is float else hint) and not isinstance(value, bool)
 
 
 def _made(kind: type[Section], section: str, table: dict[str, Any]) -> Section:

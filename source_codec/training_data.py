@@ -22,7 +22,7 @@ from torch import Tensor
 from source_codec import history
 from source_codec.errors import CodecError
 from source_codec.experts import PHASES, Kind, expert_of
-from source_codec.features import GREEN_FIRST, features_at
+from source_codec.features import GREEN_FIRST, features_at, input_values
 from source_codec.order import Order, is_small
 from source_codec.process import Plan, Process
 
@@ -382,10 +382,8 @@ def examples_at(
     weight = np.ones((len(ys), 3), dtype=np.float32)
     if gray:
         weight[:, 1:] = 0
-    return Batch(
-        expert,
-        *(torch.from_numpy(a) for a in (inputs.astype(np.int8), residual, edges, weight)),
-    )
+    numbers = input_values(inputs).astype(np.int8)
+    return Batch(expert, *(torch.from_numpy(a) for a in (numbers, residual, edges, weight)))
 
 
 def concatenate(batches: list[Batch]) -> Batch:

@@ -45,16 +45,15 @@ class Window(NamedTuple):
     Attributes:
         fine: int64 (F, 2), row and column of single pixels, relative to the pixel.
         boxes: int64 (P - F, 3): index into :data:`BOX_SCALES`, row and column of the centre.
-        reach: int64 (3,), how far centres lie from the pixel at each scale; -1 where there are no
-            boxes of it.
         weights: int32 (Q,), of the places in the base prediction, then zeros: there are 1 to 4
             places more that are always empty, for a multiple of four suits vectors.
+        nearest: int64 (12,), the places of the nearest pixels, fewer where the window lacks some.
     """
 
     fine: NDArray[np.int64]
     boxes: NDArray[np.int64]
-    reach: NDArray[np.int64]
     weights: NDArray[np.int32]
+    nearest: NDArray[np.int64]
 
     @classmethod
     def of(cls, radii: tuple[int, int, int, int], slope: int | None = None) -> Window:
@@ -78,13 +77,12 @@ class Window(NamedTuple):
                 else:
                     fine.append((dy, dx))
         padding = 4 - len(weights) % 4
-        scaled = zip(BOX_SCALES, radii[1:], strict=True)
-        reach = [scale * radius if radius >= 0 else -1 for scale, radius in scaled]
+        pixels = np.array(fine, dtype=np.int64)
         return cls(
-            np.array(fine, dtype=np.int64),
+            pixels,
             np.array(boxes, dtype=np.int64),
-            np.array(reach, dtype=np.int64),
             np.array(weights + [0] * padding, dtype=np.int32),
+            np.flatnonzero((pixels**2).sum(axis=1) <= 4).astype(np.int64),
         )
 
     @property
@@ -96,31 +94,6 @@ class Window(NamedTuple):
     def inputs(self) -> int:
         """Inputs of the network: four for each place, 17 of context; a multiple of eight."""
         return -(-(LANES * self.places + N_CONTEXT) // 8) * 8
-
-    @property
-    def gray_inputs(self) -> int:
-        """Inputs that differ where the three channels are equal: see :meth:`gray_weights`."""
-        return -(-(2 * len(self.weights) + N_CONTEXT) // 2) * 2
-
-    def gray_weights(self, weight: NDArray[np.int8] | NDArray[np.int16]) -> NDArray[np.int16]:
-        """Weights (out, inputs) as int16 (out, gray inputs), those of a gray image's inputs.
-
-        These are the Q places' relative means, their presences, and the context.
-        """
-        places, padded = self.places, len(self.weights)
-        by_place = weight[:, : LANES * places].reshape(-1, places, LANES).astype(np.int16)
-        gray = np.zeros((len(weight), self.gray_inputs), dtype=np.int16)
-        gray[:, :places] = by_place[..., :3].sum(axis=-1)
-        gray[:, padded : padded + places] = by_place[..., 3]
-        context = weight[:, LANES * places :][:, :N_CONTEXT]
-        gray[:, 2 * padded : 2 * padded + N_CONTEXT] = context
-        return gray
-
-    @property
-    def nearest(self) -> NDArray[np.intp]:
-        """Indices of the places of the twelve nearest pixels, as far as the window has them."""
-        result: NDArray[np.intp] = np.flatnonzero((self.fine**2).sum(axis=1) <= 4)
-        return result
 
 
 WIDE = Window.of((FINE_RADIUS, *BOX_RADII))

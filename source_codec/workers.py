@@ -26,11 +26,12 @@ def available_cores() -> int:
 class Workers:
     """A pool of threads that maps a function over tasks, results in order, few tasks ahead.
 
+    Each thread has one task and finds another when it is done; results that lie about longer have
+    left the cache by the time they are used.
+
     Args:
         threads: number of threads; ``None`` takes the cores available.
     """
-
-    AHEAD = 2
 
     def __init__(self, threads: int | None = None) -> None:
         self.threads = threads or available_cores()
@@ -58,7 +59,7 @@ class Workers:
         pending: deque[Future[Result]] = deque()
         for task in tasks:
             pending.append(self._pool.submit(function, task))
-            if len(pending) > self.threads + self.AHEAD:
+            if len(pending) > self.threads:  # one more than are at work
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()

@@ -17,11 +17,10 @@ from source_codec.adaptation import (
     _add_moments,
     _factorise,
     _Linear,
-    _pack_inputs,
     _solve,
     _sum_gradients,
 )
-from source_codec.integer_products import COLUMNS, NARROW, WIDE
+from source_codec.integer_products import COLUMNS, NARROW, WIDE, packed
 from source_codec.logistic_mixture import MixtureTables, mixture
 from source_codec.process import Process
 
@@ -31,8 +30,8 @@ KEY = (2, 1)
 
 def hidden_and_near(
     rng: np.random.Generator, n: int
-) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
-    hidden = np.maximum(rng.integers(-300, 127, (n, 64)), -128).astype(np.int16)
+) -> tuple[NDArray[np.uint8], NDArray[np.int16]]:
+    hidden = np.maximum(rng.integers(-172, 255, (n, 64)), 0).astype(np.uint8)
     return hidden, rng.integers(-127, 128, (n, 36)).astype(np.int16)
 
 
@@ -40,7 +39,7 @@ def test_the_first_blocks_are_the_models_own(codec: Codec) -> None:
     """To the integer: the untouched layer equals the integer network's."""
     network = codec.model.experts[2]
     rng = np.random.default_rng(1)
-    neck = rng.integers(-3000, 3000, (700, 3 * network.head_width)).astype(np.int32)
+    neck = rng.integers(-3000, 3000, (700, 3 * network.head_width)).astype(np.int16)
     residual = rng.integers(-127, 128, (700, 2)).astype(np.int32)
     _, near = hidden_and_near(rng, 700)
     adaptation = Adaptation()
@@ -50,10 +49,12 @@ def test_the_first_blocks_are_the_models_own(codec: Codec) -> None:
         layer = network.heads[channel]
         got, inputs = adaptation.parameters(0, (2, channel), layer, hidden, near)
         np.testing.assert_array_equal(got, network.head(channel, neck, coded))
-        # 36 near pixels, a one, 64 activations, and zeros up to whole tiles of columns.
-        assert inputs.shape == (700, -(-101 // COLUMNS) * COLUMNS)
-        np.testing.assert_array_equal(inputs[:700, 36], 32)
-        assert not inputs[:, 101:].any()
+        # 36 near pixels, a one, 64 activations.
+        one = np.full((700, 1), 32, dtype=np.int16)
+        expected = np.concatenate([near, one, hidden.astype(np.int16)], axis=1)
+        np.testing.assert_array_equal(inputs.packed, packed(expected))
+        np.testing.assert_array_equal(inputs.sample[:, :101], expected[::8])
+        assert not inputs.sample[:, 101:].any()
 
 
 def bits_of(
@@ -108,8 +109,9 @@ def test_solver_against_lapack() -> None:
     rng = np.random.default_rng(3)
     factor = rng.normal(size=(40, 40))
     matrix, right = factor @ factor.T + np.eye(40), rng.normal(size=(7, 40))
-    expected = np.linalg.solve(matrix, right.T).T
+    expected = np.linalg.solve(matrix, right.T)
     _factorise(matrix)
+    right = np.ascontiguousarray(right.T)
     _solve(matrix, right)
     np.testing.assert_allclose(right, expected, rtol=1e-9, atol=1e-12)
 
@@ -119,18 +121,25 @@ def test_solver_against_lapack() -> None:
 def test_sums_over_pixels_are_exact(rows: int, lanes: int) -> None:
     """With all operands at the ends of their range, and up to as many rows as a block has."""
     rng = np.random.default_rng(rows)
-    inputs = rng.choice(np.array([-128, 127], dtype=np.int16), (rows, 64))
+    inputs = rng.choice(np.array([-127, 255], dtype=np.int16), (rows, 64))
     codes = rng.choice(np.array([-(1 << 14), 1 << 14], dtype=np.int16), (17, rows))
-    inputs[:, 5], codes[3] = -128, 1 << 14
-    columns = np.empty((64 // lanes, rows // 2, lanes, 2), np.int16)
-    _pack_inputs(inputs, columns)
-    moments = np.full((64, 64), 1000)
-    _add_moments(inputs, columns, moments)
-    exact = inputs.astype(np.int64)
-    np.testing.assert_array_equal(moments - 1000, exact.T @ exact)
+    inputs[:, 5], codes[3] = 255, 1 << 14
     sums = np.empty((17, 64), dtype=np.int64)
-    _sum_gradients(codes, columns, sums)
-    np.testing.assert_array_equal(sums, codes.astype(np.int64) @ exact)
+    _sum_gradients(codes, packed(inputs, lanes), sums)
+    np.testing.assert_array_equal(sums, codes.astype(np.int64) @ inputs)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 255, 1024])
+def test_second_moments_are_exact(rows: int) -> None:
+    """Up to as many pixels as are sampled between two factorisations; half is kept."""
+    rng = np.random.default_rng(rows)
+    inputs = rng.choice(np.array([-127, 255], dtype=np.int16), (rows, 3 * COLUMNS))
+    inputs[:, 5] = 255
+    depth = 2 * COLUMNS + 5
+    moments = np.full((depth, depth), 1000.0)
+    _add_moments(inputs, 0.5, moments)
+    exact = (inputs.T.astype(np.int64) @ inputs)[:depth, :depth] / 32**2
+    np.testing.assert_array_equal(np.triu(moments), np.triu(500 + exact))
 
 
 @pytest.mark.parametrize("size", [1e-9, 0.01, 1.0, 1e5])
@@ -138,14 +147,13 @@ def test_rounded_weights_are_close(size: float) -> None:
     """Parameters of the integer map, against the same map in float64: inputs are in 1/32."""
     rng = np.random.default_rng(10)
     near, hidden = 12, 64
-    weight = rng.normal(size=(128, 16)) * size
-    weight[near + 1 + hidden :] = 0
-    stored = rng.integers(-128, 128, (30, 128)).astype(np.int16)
-    stored[:, near] = 32
-    inputs = stored.astype(np.float64)
-    inputs[:, near + 1 : near + 1 + hidden] += 128
+    weight = rng.normal(size=(near + 1 + hidden, 16)) * size
+    activations = rng.integers(0, 256, (30, hidden)).astype(np.uint8)
+    nearest = rng.integers(-127, 128, (30, near)).astype(np.int16)
+    one = np.full((30, 1), 32)
+    inputs = np.concatenate([nearest, one, activations], axis=1)
     expected = np.clip(inputs / 32 @ weight, -(1 << 20), 1 << 20)
-    got = _Linear.rounded(weight, near, hidden).parameters(stored, 30)
+    got, _ = _Linear.rounded(weight, near).parameters(activations, nearest)
     np.testing.assert_allclose(got, expected, rtol=0, atol=0.51 + 0.03 * size)
 
 
@@ -155,15 +163,15 @@ def test_a_step_is_natural_gradient_descent(codec: Codec) -> None:
     hidden, near = hidden_and_near(rng, 900)
     adaptation = Adaptation()
     layer = codec.model.experts[2].heads[1]
-    stored = adaptation.parameters(0, KEY, layer, hidden, near)[1]
+    inputs = adaptation.parameters(0, KEY, layer, hidden, near)[1]
     head = adaptation._heads[KEY]
     before = head.weight.copy()
     gradient = (rng.normal(size=(16, 900)) * 2.0 ** rng.integers(-12, 3, (16, 1))).astype(
         np.float32
     )
-    adaptation.learn(0, [Observation(head, stored, gradient)])
+    adaptation.learn(0, [Observation(head, inputs, gradient)])
     one = np.ones((900, 1))
-    x = np.concatenate([near / 32, one, (hidden.astype(float) + 128) / 32], axis=1)
+    x = np.concatenate([near / 32, one, hidden.astype(float) / 32], axis=1)
     sample = x[::8]
     moments = sample.T @ sample / len(sample)
     damped = moments + 0.1 * np.trace(moments) / len(moments) * np.eye(len(moments))
@@ -231,6 +239,21 @@ def test_blocks_wait_for_their_turn() -> None:
     thread.join(10)
     assert waited == ["block 2"]
     adaptation.learn(1, [second])
+
+
+def test_blocks_are_learned_from_in_their_sequence() -> None:
+    """A block that comes before its turn is kept until then."""
+    weights = []
+    for sequence in ((0, 1, 2), (2, 1, 0), (1, 0, 2)):
+        rng = np.random.default_rng(9)
+        adaptation = Adaptation()
+        blocks = [observation(adaptation, rng, 0) for _ in range(3)]
+        for block in sequence:
+            adaptation.learn(block, [blocks[block]])
+        weights.append(adaptation._heads[KEY].weight)
+        assert adaptation._learned == 3
+    np.testing.assert_array_equal(weights[1], weights[0])
+    np.testing.assert_array_equal(weights[2], weights[0])
 
 
 def test_a_failed_block_does_not_leave_others_waiting() -> None:

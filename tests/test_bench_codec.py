@@ -24,7 +24,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small untrained model: it codes badly, but exactly."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("model") / "small.safetensors"
-    from_denoisers(untrained([DenoiserShape(width=16, blocks=1, head_width=8)] * 5)).save(path)
+    from_denoisers(untrained([DenoiserShape(width=16, blocks=(16,), head_width=8)] * 5)).save(path)
     return path
 
 

@@ -74,7 +74,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small untrained model: it codes badly, but exactly."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("model") / "small.safetensors"
-    from_denoisers(untrained([DenoiserShape(width=16, blocks=1, head_width=8)] * 5)).save(path)
+    from_denoisers(untrained([DenoiserShape(width=16, blocks=(16,), head_width=8)] * 5)).save(path)
     return path
 
 
@@ -250,7 +250,7 @@ def test_damaged_file_is_reported_and_the_others_decoded(
 def test_file_of_another_model(sscc: Sscc, model: Path, rgb: Path, tmp_path: Path) -> None:
     torch.manual_seed(1)
     other = tmp_path / "other.safetensors"
-    from_denoisers(untrained([DenoiserShape(width=16, blocks=1, head_width=8)] * 5)).save(other)
+    from_denoisers(untrained([DenoiserShape(width=16, blocks=(16,), head_width=8)] * 5)).save(other)
     sscc("encode", rgb, "-o", tmp_path, "--model", other)
     sscc("info", tmp_path / "rgb.ddm", "--model", model).assert_refused("rgb.ddm", "model")
     outcome = sscc("decode", tmp_path / "rgb.ddm", "-o", tmp_path / "d", "--model", model)
@@ -675,22 +675,22 @@ crop = 32
 
 [expert.sparse]
 width = 16
-blocks = 1
+blocks = [16]
 head_width = 8
 
 [expert.half]
 width = 16
-blocks = 1
+blocks = [16]
 head_width = 8
 
 [expert.dense]
 width = 16
-blocks = 1
+blocks = [16]
 head_width = 8
 
 [expert.small]
 width = 24
-blocks = 1
+blocks = [16]
 head_width = 8
 
 [[source]]

@@ -226,9 +226,9 @@ def assembly(kernel: Any, signatures: list[Any], **options: Any) -> str:
 def float_kernels() -> dict[str, Callable[..., Any]]:
     return {
         "gradient": adaptation._gradient,
-        "gradient_codes": adaptation._gradient_codes,
-        "factorise": adaptation._factorise,
-        "solve": adaptation._solve,
+        "take_moments": adaptation._take_moments,
+        "descend": adaptation._descend,
+        "round": adaptation._round,
         "mixture": logistic_mixture._mixture,
         "extract": features._extract,
     }
@@ -236,7 +236,7 @@ def float_kernels() -> dict[str, Callable[..., Any]]:
 
 @pytest.mark.parametrize("name", float_kernels())
 def test_no_fused_multiply_add(name: str, codec: Codec, folder: Path) -> None:
-    """In any of the kernels that compute with fractions."""
+    """In any of the kernels that compute with fractions, and what they call."""
     del folder  # coded images with adaptation: the kernels know their argument types
     kernel: Any = float_kernels()[name]
     text = assembly(kernel, kernel.nopython_signatures)
@@ -248,7 +248,7 @@ def test_fused_multiply_adds_would_be_seen(folder: Path) -> None:
     """With relaxed floating point the same kernel has them, where the processor does."""
     if not (_has("fma") or _has("neon")):
         pytest.skip("this processor has no fused multiply-add")
-    kernel: Any = adaptation._solve
+    kernel: Any = adaptation._descend
     assert FUSED.search(assembly(kernel, kernel.nopython_signatures, fastmath=True))
 
 

@@ -56,7 +56,7 @@ def learn(context: Context, truth: NDArray[np.uint8], step: Step) -> list[NDArra
     centres = []
     for number, block in enumerate(blocks_of(step, 1), start=context.blocks):
         evaluation = context.evaluate(step, block)
-        pixels = truth[block.where].astype(np.int32)
+        pixels = truth.reshape(-1, 3)[block.where(*truth.shape[1:3])].astype(np.int32)
         residual = np.empty((len(pixels), 2), dtype=np.int32)
         predictions = []
         for channel in range(3):

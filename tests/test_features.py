@@ -12,7 +12,7 @@ from source_codec.features import (
     Features,
     density_class,
     extract,
-    features_at,
+    input_values,
     integral_tables,
     masked_images,
     masked_integrals,
@@ -43,7 +43,7 @@ def features(
     integrals[:] = -12345
     masked_integrals(masked, integrals)
     result = Features(
-        np.full((len(ys), window.inputs), 99, dtype=np.int16),
+        np.full((len(ys), window.inputs), 99, dtype=np.uint8),
         np.full((len(ys), 3), 77, dtype=np.int32),
         np.full(len(ys), 55, dtype=np.int32),
     )
@@ -123,7 +123,7 @@ def reference(
                 inputs.append(min(max(units, -127), 127))
             inputs.append(32)
     return Features(
-        np.array(inputs, dtype=np.int16),
+        (np.array(inputs) + 128).astype(np.uint8),
         np.array(base, dtype=np.int32),
         np.array(exponent, dtype=np.int32),
     )
@@ -184,7 +184,7 @@ def test_inputs_are_clipped() -> None:
     image[11, 11] = 255
     known = np.ones((31, 31), dtype=np.uint8)
     result = features(image, known, [(15, 15)])
-    assert result.inputs[0, :652].max() == 127
+    assert result.inputs[0, :652].max() == 128 + 127
     assert_equals_reference(image, known, [(15, 15), (0, 0)])
     assert_equals_reference(255 - image, known, [(15, 15)])
 
@@ -192,7 +192,7 @@ def test_inputs_are_clipped() -> None:
 def test_nothing_known() -> None:
     image = np.full((5, 6, 3), 200, dtype=np.uint8)
     result = features(image, np.zeros((5, 6), dtype=np.uint8), [(2, 3), (0, 0)])
-    assert not result.inputs[:, : 4 * 163].any()
+    assert (result.inputs[:, : 4 * 163] == 128).all()
     assert (result.base == 128 * 16).all()
     assert (result.exponent == 5).all()
 
@@ -202,7 +202,7 @@ def test_everything_known_and_constant() -> None:
     result = features(image, np.ones((60, 60), dtype=np.uint8), [(30, 30), (0, 59)])
     assert result.base.tolist() == [[7 * 16, 130 * 16, 255 * 16]] * 2
     assert result.exponent.tolist() == [0, 0]
-    places = result.inputs[:, : 4 * 163].reshape(2, 163, 4)
+    places = input_values(result.inputs)[:, : 4 * 163].reshape(2, 163, 4)
     assert not places[..., :3].any()
     assert (places[0, :, 3] == 32).all()
     assert places[1, :, 3].sum() < 163 * 32
@@ -216,11 +216,11 @@ def test_context_inputs_are_one_hot(photo: Photo) -> None:
             for gray in (False, True):
                 result = features(image, known, [(5, 5)], density, small, gray)
                 context = result.inputs[0, 4 * 163 :]
-                expected = np.zeros(20, dtype=int)
-                expected[int(result.exponent[0])] = 127
-                expected[7 + density] = 127
-                expected[15] = 127 * small
-                expected[16] = 127 * gray
+                expected = np.full(20, 128)
+                expected[int(result.exponent[0])] = 255
+                expected[7 + density] = 255
+                expected[15] = 255 if small else 128
+                expected[16] = 255 if gray else 128
                 np.testing.assert_array_equal(context, expected)
 
 
@@ -236,29 +236,6 @@ def test_unknown_pixels_do_not_matter(share: float) -> None:
         other = np.where(known[..., None] == 1, truth, filling).astype(np.uint8)
         for got, wanted in zip(features(other, known, pixels), expected, strict=True):
             np.testing.assert_array_equal(got, wanted)
-
-
-@pytest.mark.parametrize("name", WINDOWS)
-@pytest.mark.parametrize("share", [0.0, 0.02, 0.3, 0.9])
-def test_gray_inputs_are_the_others_without_repetition(
-    name: str, share: float, photo: Photo
-) -> None:
-    """The first value of each place, its presence, the context; base and exponent are the same."""
-    rng = np.random.default_rng(7)
-    image = np.repeat(photo(61, 83, 1)[..., None], 3, axis=-1)
-    known = (rng.random((61, 83)) < share).astype(np.uint8)
-    ys, xs = np.nonzero(known == 0)
-    window = WINDOWS[name]
-    places, padded = window.places, {"wide": 164, "near": 84, "behind": 92}[name]
-    wide = features_at(window, image, known, ys, xs, 4, gray=True)
-    narrow = features_at(window, image, known, ys, xs, 4, gray=True, narrow=True)
-    expected = np.zeros((len(ys), 2 * padded + 17), dtype=np.int16)
-    expected[:, :places] = wide.inputs[:, : 4 * places : 4]
-    expected[:, padded : padded + places] = wide.inputs[:, 3 : 4 * places : 4]
-    expected[:, 2 * padded :] = wide.inputs[:, 4 * places :][:, :17]
-    np.testing.assert_array_equal(narrow.inputs[:, : 2 * padded + 17], expected)
-    np.testing.assert_array_equal(narrow.base, wide.base)
-    np.testing.assert_array_equal(narrow.exponent, wide.exponent)
 
 
 def test_integral_sums_known_pixels() -> None:
@@ -282,14 +259,14 @@ def test_integral_sums_known_pixels() -> None:
 
 
 def test_sizes_of_the_windows() -> None:
-    """Places; inputs of colour images and of gray ones."""
-    sizes = {n: (w.places, w.inputs, w.gray_inputs) for n, w in WINDOWS.items()}
-    assert sizes == {"wide": (163, 672, 346), "near": (82, 352, 186), "behind": (88, 376, 202)}
+    """Places and inputs."""
+    sizes = {n: (w.places, w.inputs) for n, w in WINDOWS.items()}
+    assert sizes == {"wide": (163, 672), "near": (82, 352), "behind": (88, 376)}
 
 
 @pytest.mark.parametrize("window", WINDOWS)
-def test_few_pixels_and_many_give_the_same(photo: Photo, window: str) -> None:
-    """Boxes are found for whole rows, or where there are few pixels for each by itself."""
+def test_pixels_are_looked_at_one_by_one(photo: Photo, window: str) -> None:
+    """The same for pixels that stand alone and for those that others go before in a tile."""
     image = photo(60, 90)
     known = (np.random.default_rng(8).random((60, 90)) < 0.3).astype(np.uint8)
     pixels = [(int(y), int(x)) for y, x in np.ndindex(known.shape)]
@@ -310,9 +287,7 @@ def test_runs_of_several_images(photo: Photo) -> None:
     masked_integrals(masked, integrals)
     rows, columns = (rng.integers(0, side, 50).astype(np.int32) for side in (20, 30))
     images, starts = np.array([2, 0, 2], np.int32), np.array([0, 11, 30, 50], np.int32)
-    result = Features(
-        np.empty((50, WIDE.inputs), np.int16), np.empty((50, 3), np.int32), np.empty(50, np.int32)
-    )
+    result = Features.empty(WIDE, 50)
     pixels = images, starts, rows, columns
     extract(WIDE, masked, integrals, *pixels, 3, True, False, result)
     known = np.zeros((20, 30), dtype=np.uint8)

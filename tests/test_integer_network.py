@@ -8,11 +8,19 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from source_codec import Codec, ModelError
+from source_codec import Codec, ModelError, layer_ends
 from source_codec.conversion import from_denoisers, to_denoisers, untrained
 from source_codec.denoiser import Denoiser, DenoiserShape, quantise_weight
 from source_codec.experts import PHASES, Kind, expert_of
-from source_codec.integer_network import IntegerLayer, IntegerNetwork, absorb_zero_point
+from source_codec.integer_network import (
+    IntegerLayer,
+    IntegerNetwork,
+    absorbed_zero,
+    fits_groups,
+    layer_kernel,
+)
+from source_codec.integer_products import NARROW, multiply, packed
+from source_codec.integer_products import WIDE as WIDE_VECTORS
 from source_codec.model import Model
 from source_codec.window import N_DENSITIES, WIDE
 
@@ -30,12 +38,13 @@ def activations_in_int64(stream: Integers) -> Integers:
     return np.clip(np.floor_divide(stream + 4, 8), 0, 255)
 
 
-def trunk_in_int64(network: IntegerNetwork, inputs: NDArray[np.int16]) -> Integers:
+def trunk_in_int64(network: IntegerNetwork, inputs: NDArray[np.uint8]) -> Integers:
     stream = layer_in_int64(network.stem, inputs.astype(np.int64))
     for first, second in network.blocks:
-        hidden = layer_in_int64(first, activations_in_int64(stream) - 128)
-        stream = stream + layer_in_int64(second, np.clip(hidden, 0, 255) - 128)
-    return layer_in_int64(network.neck, activations_in_int64(stream) - 128)
+        hidden = layer_in_int64(first, activations_in_int64(stream))
+        stream = stream + layer_in_int64(second, np.clip(hidden, 0, 255))
+    neck = layer_in_int64(network.neck, activations_in_int64(stream))
+    return np.clip(neck, -32767, 32767)
 
 
 def head_in_int64(
@@ -46,15 +55,15 @@ def head_in_int64(
     if channel:
         gains = np.array([1, 2, 4, 8])
         colour = np.clip(residual[:, :channel, None] * gains, -127, 127).reshape(len(neck), -1)
-        hidden = hidden + layer_in_int64(network.colour[channel - 1], colour)
-    return layer_in_int64(network.heads[channel], activations_in_int64(hidden) - 128)
+        hidden = hidden + layer_in_int64(network.colour[channel - 1], colour + 128)
+    return layer_in_int64(network.heads[channel], activations_in_int64(hidden))
 
 
 @pytest.fixture(scope="module")
 def denoiser() -> Denoiser:
     """A small untrained network with biases, so that nothing is zero by accident."""
     torch.manual_seed(3)
-    result = Denoiser(DenoiserShape(width=32, blocks=2, head_width=16), WIDE)
+    result = Denoiser(DenoiserShape(width=32, blocks=(24, 40), head_width=16), WIDE)
     with torch.no_grad():
         for layer in result.layers():
             if layer.bias is not None:
@@ -77,17 +86,17 @@ def network(request: pytest.FixtureRequest, codec: Codec, denoiser: Denoiser) ->
 
 
 @pytest.fixture(scope="module")
-def inputs(network: IntegerNetwork) -> NDArray[np.int16]:
+def inputs(network: IntegerNetwork) -> NDArray[np.uint8]:
     """Sparse and small, dense and random, and the largest possible rows; 300 in all."""
     rng = np.random.default_rng(8)
     width = network.window.inputs
-    rows = rng.integers(-127, 128, (300, width)).astype(np.int16)
-    rows[:100] = np.clip(rng.normal(scale=20, size=(100, width)), -127, 127).astype(np.int16)
+    rows = rng.integers(-127, 128, (300, width))
+    rows[:100] = np.clip(rng.normal(scale=20, size=(100, width)), -127, 127)
     rows[100:150][rng.random((50, width)) < 0.9] = 0
     rows[150] = 127
     rows[151] = -127
     rows[152] = 0
-    return rows
+    return (rows + 128).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -97,10 +106,10 @@ def residual() -> NDArray[np.int32]:
 
 
 def test_network_equals_int64_arithmetic(
-    network: IntegerNetwork, inputs: NDArray[np.int16], residual: NDArray[np.int32]
+    network: IntegerNetwork, inputs: NDArray[np.uint8], residual: NDArray[np.int32]
 ) -> None:
     neck = network.trunk(inputs)
-    assert neck.dtype == np.int32
+    assert neck.dtype == np.int16
     np.testing.assert_array_equal(neck, trunk_in_int64(network, inputs))
     for channel in range(3):
         coded = residual[:, :channel].copy()
@@ -110,7 +119,7 @@ def test_network_equals_int64_arithmetic(
 
 
 def test_rows_do_not_depend_on_their_batch(
-    network: IntegerNetwork, inputs: NDArray[np.int16], residual: NDArray[np.int32]
+    network: IntegerNetwork, inputs: NDArray[np.uint8], residual: NDArray[np.int32]
 ) -> None:
     together = network.trunk(inputs)
     heads = [network.head(c, together, residual[:, :c].copy()) for c in range(3)]
@@ -124,7 +133,7 @@ def test_rows_do_not_depend_on_their_batch(
 
 
 def test_later_channels_do_not_influence_earlier_ones(
-    network: IntegerNetwork, inputs: NDArray[np.int16], residual: NDArray[np.int32]
+    network: IntegerNetwork, inputs: NDArray[np.uint8], residual: NDArray[np.int32]
 ) -> None:
     """A head reads the residuals of the channels before it, and each of them has an effect."""
     neck = network.trunk(inputs)
@@ -135,9 +144,7 @@ def test_later_channels_do_not_influence_earlier_ones(
         assert (network.head(2, neck, changed) != blue).any()
 
 
-def layer(
-    weight: NDArray[np.int8] | NDArray[np.int16], bias: int = 0, shift: int = 4
-) -> IntegerLayer:
+def layer(weight: NDArray[np.int8], bias: int = 0, shift: int = 4) -> IntegerLayer:
     out = len(weight)
     return IntegerLayer(
         weight, np.full(out, bias, dtype=np.int32), np.full(out, shift, dtype=np.int32)
@@ -145,30 +152,54 @@ def layer(
 
 
 def test_accumulators_that_could_overflow_are_refused() -> None:
-    """128 times the sum of a row's absolute weights must stay below 2^30, so below 2^23."""
-    weight = np.zeros((3, 66_054), dtype=np.int8)
-    weight[1, :66_052] = 127  # 8388604
-    weight[1, 66_052] = 3  # 8388607
+    """255 times the sum of a row's absolute weights must stay below 2^30."""
+    weight = np.zeros((3, 131_592), dtype=np.int8)
+    weight[1, :131_584] = 32
+    weight[1, 131_584] = 64  # 4210752, times 255 is 2^30 - 64
     layer(weight)
-    weight[1, 66_052] = -3
+    weight[1, 131_584] = -64
     layer(weight)
-    weight[1, 66_053] = -1  # 8388608
+    weight[1, 131_585] = -1
     with pytest.raises(ModelError, match="overflow its accumulator"):
         layer(weight)
 
 
-def test_largest_accepted_layer_is_exact() -> None:
-    """At the limit of the check, on the operands that bring the accumulator to its extreme."""
-    weight = np.zeros((8, 66_054), dtype=np.int8)
-    weight[:, :66_052] = 127
-    weight[:, 66_052] = 3
+@pytest.mark.parametrize("lanes", [NARROW, WIDE_VECTORS])
+def test_largest_accepted_layer_is_exact(lanes: int) -> None:
+    """At the limits of both checks, on the operands that bring all sums to their extremes."""
+    weight = np.zeros((8, 131_592), dtype=np.int8)
+    weight[:, :131_584] = 32
+    weight[:, 131_584] = 64
     weight[1::2] *= -1
-    x = np.full((6, 66_054), -128, dtype=np.int16)
-    x[1::2] = 127
-    x[2::4, ::3] = -127
+    accepted = layer(weight)
+    x = np.full((6, 131_592), 255, dtype=np.uint8)
+    x[1::2] = 0
+    x[2::4, ::3] = 254
     expected = x.astype(np.int64) @ weight.astype(np.int64).T
-    assert np.abs(expected).max() == (1 << 30) - 128
-    np.testing.assert_array_equal(layer(weight).products(x)[:, :8], expected)
+    assert np.abs(expected).max() == (1 << 30) - 64
+    products = np.empty((6, 2 * lanes), np.int32)
+    multiply(x, packed(accepted.weight.T, lanes, np.int8), products)
+    np.testing.assert_array_equal(products[:, :8], expected)
+
+
+def test_partial_sums_that_could_overflow_are_refused() -> None:
+    """Inputs 0, 1, 4 and 5 of every eight are added up in 16 bits, and 2, 3, 6 and 7."""
+    weight = np.zeros((2, 16), dtype=np.int8)
+    weight[1, [8, 9, 12, 13]] = 32, 33, 31, 32
+    weight[1, [10, 11, 14, 15]] = -127, 127, -1, 1
+    layer(weight)
+    assert fits_groups(weight).all()
+    for place, largest in ((8, 33), (13, 33), (11, -2), (14, -2), (15, 2)):
+        changed = weight.copy()
+        changed[1, place] = largest
+        assert fits_groups(changed).tolist() == [True, False]
+        with pytest.raises(ModelError, match="overflow 16 bits"):
+            layer(changed)
+    for place in (0, 2, 5, 7):
+        weight[1, place] = 127
+    assert fits_groups(weight).tolist() == [True, False]
+    weight[1, 5] = weight[1, 7] = 1
+    assert fits_groups(weight).all()
 
 
 def test_malformed_layers_are_refused() -> None:
@@ -180,10 +211,8 @@ def test_malformed_layers_are_refused() -> None:
         layer(weight, shift=-1)
     with pytest.raises(ModelError, match="bias"):
         layer(weight, bias=1 << 28)
-    with pytest.raises(ModelError, match="layer weights are int32"):
+    with pytest.raises(ModelError, match=r"int32\(2, 4\), not .*int8"):
         IntegerLayer(weight.astype(np.int32), good.bias, good.shift)
-    with pytest.raises(ModelError, match="of 3 inputs"):
-        layer(weight[:, :3])
     with pytest.raises(ModelError, match="tensor"):
         IntegerLayer(weight, good.bias[:1], good.shift)
 
@@ -191,24 +220,79 @@ def test_malformed_layers_are_refused() -> None:
 def test_layers_that_do_not_fit_together_are_refused(network: IntegerNetwork) -> None:
     with pytest.raises(ModelError, match="three heads"):
         replace(network, heads=network.heads[:2])
-    with pytest.raises(ModelError, match="layer is"):
-        replace(network, neck=layer(network.neck.weight[:, :-2].copy()))
-    # Sums of three such weights would not fit into the int16 of a gray image's.
-    with pytest.raises(ModelError, match="layer is int16"):
-        replace(network, neck=layer(network.neck.weight.astype(np.int16)))
+    with pytest.raises(ModelError, match="layer has shape"):
+        replace(network, neck=layer(network.neck.weight[:, :-8].copy()))
+    first, second = network.blocks[0]
+    narrower = first.rows(slice(4)), replace(second, weight=second.weight[:, :4].copy())
+    with pytest.raises(ModelError, match="multiple of 8"):
+        replace(network, blocks=(narrower,))
+
+
+@pytest.mark.parametrize("lanes", [NARROW, WIDE_VECTORS])
+def test_ends_of_layers(lanes: int) -> None:
+    """What becomes of a layer's sums, in both widths of vectors, against numpy."""
+    rng = np.random.default_rng(15)
+    across = 4 * lanes
+    weight = rng.integers(-32, 33, (across, 24)).astype(np.int8)
+    x = rng.integers(0, 256, (7, 24)).astype(np.uint8)
+    bias = rng.integers(-90_000, 90_000, across).astype(np.int32)
+    shift = rng.integers(0, 12, across).astype(np.int32)
+    outputs = (x.astype(int) @ weight.T + bias) >> shift
+    columns = packed(weight.T, lanes, np.int8)
+    active = np.empty((7, across), np.uint8)
+    layer_kernel(layer_ends.activation, lanes)(x, columns, active, (bias, shift))
+    np.testing.assert_array_equal(active, np.clip(outputs, 0, 255))
+    neck = np.empty((7, across), np.int16)
+    layer_kernel(layer_ends.neck, lanes)(x, columns, neck, (bias, shift))
+    np.testing.assert_array_equal(neck, np.clip(outputs, -32767, 32767))
+    stream = rng.integers(-30_000, 30_000, (7, across)).astype(np.int32)
+    after = stream.copy()
+    layer_kernel(layer_ends.into_stream, lanes)(x, columns, active, (bias, shift, after))
+    np.testing.assert_array_equal(after, stream + outputs)
+    np.testing.assert_array_equal(active, activations_in_int64(stream + outputs))
+    part = rng.integers(-3000, 3000, (9, across + 5)).astype(np.int16)[1:8, 3 : across + 3]
+    layer_kernel(layer_ends.head, lanes)(x, columns, active, (bias, shift, part))
+    np.testing.assert_array_equal(active, activations_in_int64(part + outputs))
+    assert (active > 0).any()
+    assert (active < 255).any()
 
 
 def test_weights_are_rounded_to_8_bits() -> None:
     rng = np.random.default_rng(10)
     weight = torch.from_numpy(rng.normal(size=(20, 50)) * np.logspace(-3, 1, 20)[:, None])
     integers, exponent = quantise_weight(weight)
-    assert int(integers.abs().max()) <= 127
     assert torch.equal(integers, integers.round())
-    # A power of two per row, as large as eight bits allow (at most 2^14).
+    assert fits_groups(integers.numpy().astype(int)).all()
+    # A power of two per row, as large as the groups allow (at most 2^14).
     error = (integers * 2.0**-exponent - weight).abs()
     assert bool((error <= 0.5 * 2.0**-exponent + 1e-9).all())
-    peaks = integers.abs().amax(dim=1)
-    assert bool(((peaks >= 63) | (exponent[:, 0] == 14)).all())
+    twice = 2 * integers.numpy().astype(int)
+    too_large = ~fits_groups(twice) | (np.abs(twice).max(axis=1) > 127)
+    assert (too_large | (exponent[:, 0] == 14).numpy()).all()
+    again, same = quantise_weight(integers * 2.0**-exponent)
+    assert torch.equal(again, integers)
+    assert torch.equal(same, exponent)
+
+
+@pytest.mark.parametrize(
+    ("weights", "exponent", "integers"),
+    [
+        ([32.4, 32.4, 32.4, 32.4], 0, [32, 32, 32, 32]),
+        ([32.4, 32.4, 32.4, 32.6], 0, [32, 32, 32, 32]),  # 129 when rounded; half of it, twice
+        ([34.0, 34.0, 34.0, 34.0], -1, [17, 17, 17, 17]),
+        ([-63.8, 63.8, 0.2, 0.0], 0, [-64, 64, 0, 0]),
+        ([-63.6, 63.6, 0.2, 0.0], 1, [-127, 127, 0, 0]),
+        ([128.0, 0.0, 0.0, 0.0], -1, [64, 0, 0, 0]),
+        ([126.0, 1.0, 1.0, -9.0], 0, [126, 1, 1, -9]),
+    ],
+)
+def test_the_scale_leaves_groups_in_their_bounds(
+    weights: list[float], exponent: int, integers: list[int]
+) -> None:
+    row = torch.zeros(1, 8)
+    row[0, [0, 1, 4, 5]] = torch.tensor(weights)
+    rounded, scale = quantise_weight(row)
+    assert (int(scale), rounded[0, [0, 1, 4, 5]].tolist()) == (exponent, integers)
 
 
 def test_float_denoiser_computes_the_same(denoiser: Denoiser) -> None:
@@ -219,11 +303,11 @@ def test_float_denoiser_computes_the_same(denoiser: Denoiser) -> None:
     """
     network = untrained_model(denoiser).experts[0]
     rng = np.random.default_rng(11)
-    inputs = np.clip(rng.normal(scale=25, size=(400, 672)), -127, 127).astype(np.int16)
+    inputs = np.clip(rng.normal(scale=25, size=(400, 672)), -127, 127).round()
     residual = rng.integers(-127, 128, (400, 3))
     with torch.no_grad():
         outputs = denoiser(torch.from_numpy(inputs).float(), torch.from_numpy(residual).float())
-    neck = network.trunk(inputs)
+    neck = network.trunk((inputs + 128).astype(np.uint8))
     for channel in range(3):
         coded = residual[:, :channel].astype(np.int32)
         integers = network.head(channel, neck, coded)
@@ -234,33 +318,19 @@ def test_float_denoiser_computes_the_same(denoiser: Denoiser) -> None:
         assert np.abs(difference).max() < 4
 
 
-def test_zero_point_moves_into_the_bias() -> None:
+def test_zero_moves_into_the_bias() -> None:
     rng = np.random.default_rng(13)
     weight = rng.integers(-127, 128, (5, 30)).astype(np.int8)
-    bias = rng.integers(-1000, 1000, 5).astype(np.int32)
-    x = rng.integers(0, 256, (50, 30))
-    shifted = absorb_zero_point(bias, weight)
-    expected = x @ weight.T.astype(int) + bias
-    np.testing.assert_array_equal((x - 128) @ weight.T.astype(int) + shifted, expected)
+    x = rng.integers(-127, 128, (50, 30))
+    stored = (x + 128) @ weight.T.astype(int) - absorbed_zero(weight)
+    np.testing.assert_array_equal(stored, x @ weight.T.astype(int))
 
 
-def test_gray_inputs_give_the_first_heads_part(network: IntegerNetwork) -> None:
-    """Three equal values of a place count like one, times the sum of their weights."""
-    rng = np.random.default_rng(14)
-    window = network.window
-    places, padded = window.places, len(window.weights)
-    values = rng.integers(-127, 128, (150, places))
-    presences = 32 * rng.integers(0, 2, (150, places))
-    context = rng.integers(0, 2, (150, 17)) * 127
-    wide = np.zeros((150, window.inputs), np.int16)
-    narrow = np.zeros((150, window.gray_inputs), np.int16)
-    for lane, numbers in enumerate((values, values, values, presences)):
-        wide[:, lane : 4 * places : 4] = numbers
-    wide[:, 4 * places : 4 * places + 17] = context
-    narrow[:, :places], narrow[:, padded : padded + places] = values, presences
-    narrow[:, 2 * padded : 2 * padded + 17] = context
-    part = network.trunk(wide)[:, : network.head_width]
-    np.testing.assert_array_equal(network.trunk(narrow, gray=True), part)
+def test_gray_images_need_the_first_heads_part(
+    network: IntegerNetwork, inputs: NDArray[np.uint8]
+) -> None:
+    part = network.trunk(inputs)[:, : network.head_width]
+    np.testing.assert_array_equal(network.trunk(inputs, gray=True), part)
 
 
 # Experts.
@@ -279,7 +349,7 @@ def test_every_step_has_one_expert() -> None:
 
 def experts(widths: list[int]) -> list[Denoiser]:
     torch.manual_seed(4)
-    return untrained([DenoiserShape(width, 1, 8) for width in widths])
+    return untrained([DenoiserShape(width, (16,), 8) for width in widths])
 
 
 def test_experts_of_several_sizes_survive_the_file(tmp_path: Path) -> None:

@@ -6,11 +6,12 @@ import re
 import numpy as np
 import pytest
 from llvmlite import binding
+from llvmlite.binding import get_host_cpu_features
 from numba import njit
 from numba.core.errors import TypingError
 from numpy.typing import NDArray
 
-from source_codec.integer_products import NARROW, WIDE, multiply, packed
+from source_codec.integer_products import NARROW, WIDE, grouped, multiply, packed
 
 INT16 = np.iinfo(np.int16)
 
@@ -21,10 +22,14 @@ def lanes(request: pytest.FixtureRequest) -> int:
     return int(request.param)
 
 
-def product(x: NDArray[np.int16], matrix: NDArray[np.int16], lanes: int) -> NDArray[np.int32]:
+def product(
+    x: NDArray[np.int16] | NDArray[np.uint8],
+    matrix: NDArray[np.int16] | NDArray[np.int8],
+    lanes: int,
+) -> NDArray[np.int32]:
     """The kernel's product, for any shapes."""
-    columns = packed(matrix, lanes)
-    operand = np.zeros((len(x), 2 * columns.shape[1]), dtype=np.int16)
+    columns = packed(matrix, lanes, matrix.dtype)
+    operand = np.zeros((len(x), columns.shape[1] * columns.shape[3]), dtype=x.dtype)
     operand[:, : x.shape[1]] = x
     out = np.full((len(x), lanes * columns.shape[0]), -1, dtype=np.int32)
     multiply(operand, columns, out)
@@ -42,6 +47,42 @@ def test_against_int64(shape: tuple[int, int, int], lanes: int) -> None:
     x = rng.integers(-255, 256, (rows, depth)).astype(np.int16)
     matrix = rng.integers(-(1 << 14), 1 << 14, (depth, outputs)).astype(np.int16)
     np.testing.assert_array_equal(product(x, matrix, lanes), x.astype(np.int64) @ matrix)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 1, 1), (3, 2, 16), (4, 7, 17), (5, 64, 15), (130, 672, 192), (384, 352, 64)],
+)
+def test_bytes_against_int64(shape: tuple[int, int, int], lanes: int) -> None:
+    rows, depth, outputs = shape
+    rng = np.random.default_rng(shape)
+    x = rng.integers(0, 256, (rows, depth), np.uint8)
+    matrix = rng.integers(-32, 33, (depth, outputs), np.int8)
+    np.testing.assert_array_equal(product(x, matrix, lanes), x.astype(np.int64) @ matrix)
+
+
+def test_groups_of_bytes(lanes: int) -> None:
+    """In turns of eight along the depth, the first two of each four and the last two."""
+    depth = np.arange(24).reshape(1, 1, 24)[..., :19]
+    assert grouped(depth)[0, 0].tolist() == [
+        [0, 1, 4, 5],
+        [2, 3, 6, 7],
+        [8, 9, 12, 13],
+        [10, 11, 14, 15],
+        [16, 17, 0, 0],
+        [18, 0, 0, 0],
+    ]
+    # Sums of a group come to the ends of int16, those of different groups to any sum.
+    x = np.full((6, 16), 255, np.uint8)
+    x[1::2] = 128
+    matrix = np.zeros((16, 5), np.int8)
+    groups = [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]
+    for column, signs in enumerate([[1, 1, 1, 1], [-1, -1, -1, -1], [1, -1, -1, 1]]):
+        for group, sign in zip(groups, signs, strict=True):
+            matrix[group, column] = np.array([32, 31, 33, 32]) * sign
+    matrix[[0, 5, 9, 15], 3] = 127, -127, 127, -128
+    matrix[[0, 1, 4, 5], 4] = 127, 1, -127, -1
+    np.testing.assert_array_equal(product(x, matrix, lanes), x.astype(int) @ matrix)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -93,7 +134,20 @@ def test_what_does_not_fit_is_refused() -> None:
     ):
         with pytest.raises(ValueError, match=r"fit|multiple|packed|side by side"):
             multiply(*wrong)
+    octets, byte_columns = np.ones((8, 8), np.uint8), packed(np.ones((8, 32)), NARROW, np.int8)
+    multiply(octets, byte_columns, out)
+    for wrong in (
+        (octets[:, :6], byte_columns, out),
+        (octets[:, :4], byte_columns[:, :1], out),
+        (octets, np.ones((4, 2, 8, 2), np.int8), out),
+        (np.ones((8, 16), np.uint8)[:, ::2], byte_columns, out),
+    ):
+        with pytest.raises(ValueError, match=r"fit|multiple|packed|side by side"):
+            multiply(*wrong)
     for wrong_types in (
+        (x, byte_columns, out),
+        (octets.view(np.int8), byte_columns, out),
+        (octets, byte_columns.view(np.uint8), out),
         (x.astype(np.int8), columns, out),
         (x, columns.astype(np.int32), out),
         (x, columns, out.astype(np.int64)),
@@ -102,11 +156,12 @@ def test_what_does_not_fit_is_refused() -> None:
             multiply(*wrong_types)
 
 
-def machine_code(lanes: int, processor: str) -> str:
+def machine_code(lanes: int, processor: str, of_bytes: bool = False) -> str:
     """The kernel as compiled for a processor by name, this one or another."""
     fresh = njit(nogil=True)(multiply.py_func)
+    left, right = (np.uint8, np.int8) if of_bytes else (np.int16, np.int16)
     out = np.empty((8, 2 * lanes), np.int32)
-    fresh(np.ones((8, 6), np.int16), packed(np.ones((6, 2 * lanes), np.int16), lanes), out)
+    fresh(np.ones((8, 8), left), packed(np.ones((8, 2 * lanes)), lanes, right), out)
     module = binding.parse_assembly("\n".join(fresh.inspect_llvm().values()))
     target = binding.Target.from_triple("x86_64-unknown-linux-gnu")
     return str(target.create_target_machine(cpu=processor, opt=3).emit_assembly(module))
@@ -130,3 +185,13 @@ def test_machine_code_sums_pairs_of_products(processor: str, lanes: int, expecte
     text = machine_code(lanes, processor)
     assert len(re.findall(expected, text)) >= 10
     assert "pmulld" not in text
+
+
+@pytest.mark.skipif(
+    not get_host_cpu_features().get("avx2"), reason="named for processors with AVX2"
+)
+def test_machine_code_sums_pairs_of_products_of_bytes() -> None:
+    """One instruction for two products, and one more to widen the sums of four."""
+    text = machine_code(NARROW, "znver3", of_bytes=True)
+    assert len(re.findall(r"vpmaddubsw\s.*%ymm", text)) >= 20
+    assert len(re.findall(r"vpmaddwd\s.*%ymm", text)) >= 10

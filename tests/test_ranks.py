@@ -31,7 +31,7 @@ def config_of(folder: Path) -> TrainingConfig:
         data_root=folder,
         sources=(Source("photos"), Source("photos", crop=32)),
         validation=(Source("photos"),),
-        experts=(ExpertConfig(16, 1, 8),) * 5,
+        experts=(ExpertConfig(16, (16,), 8),) * 5,
         minutes=1,
         batch=200,
         crop=72,

@@ -58,8 +58,8 @@ from source_codec.training_data import (
 from source_codec.training_log import TrainingLog, read_log
 from source_codec.training_plot import save_training_plot
 
-SHAPE = DenoiserShape(width=16, blocks=1, head_width=8)
-TINY = ExpertConfig(16, 1, 8, 0.02, 0.004)
+SHAPE = DenoiserShape(width=16, blocks=(16,), head_width=8)
+TINY = ExpertConfig(16, (16,), 8, 0.02, 0.004)
 SMALL, WAVEFRONT = (
     next(i for i, phase in enumerate(PHASES) if phase.kind == kind)
     for kind in (Kind.SMALL, Kind.WAVEFRONT)
@@ -173,8 +173,10 @@ def test_the_documented_example() -> None:
         ("weight = 2.0", "weight = 0", "weight"),
         ("weight = 2.0", "weight = 'much'", "much"),
         ("width = 64", "widht = 64", "widht"),
-        ("width = 64", "width = 63", "width must be even"),
-        ("width = 64", "head_width = 0", "head_width must be at least 1"),
+        ("width = 64", "width = 60", "width must be a multiple of 8"),
+        ("width = 64", "head_width = 0", "head_width must be a multiple of 8"),
+        ("width = 64", "blocks = 2", "blocks"),
+        ("width = 64", "blocks = [64, 4]", "blocks must be a multiple of 8"),
         ("[[source]]", "[[something]]", "source"),
         ("data_root", "root", "root"),
         ('"reduced"', '"enlarged"', "enlarged"),
@@ -468,7 +470,8 @@ def test_examples_are_what_the_coder_sees(
                 step.kind,
                 gray,
             )
-            neck = codec.model.experts[batch.expert].trunk(batch.inputs.numpy().astype(np.int16))
+            stored = (batch.inputs.numpy().astype(np.int16) + 128).astype(np.uint8)
+            neck = codec.model.experts[batch.expert].trunk(stored)
             coded = neck[:, : evaluation.neck.shape[1]]  # of gray images one head's part
             np.testing.assert_array_equal(coded, evaluation.neck)
             for c in range(2):
