@@ -231,10 +231,9 @@ class Operand:
         self.dtype = kind.dtype
         self.array = target.make_array(kind)(target, builder, value)
         self._stride = builder.extract_value(self.array.strides, 0)
-        size = builder.mul(column, _I64(kind.dtype.bitwidth // 8))
-        offset = size
+        offset = builder.mul(column, _I64(kind.dtype.bitwidth // 8))
         if kind.ndim > 1:
-            offset = builder.add(builder.mul(row, self._stride), size)
+            offset = builder.add(offset, builder.mul(row, self._stride))
         data = builder.bitcast(self.array.data, _I8.as_pointer())
         self.start = builder.gep(data, [offset]), self._stride
 

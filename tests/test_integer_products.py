@@ -5,13 +5,21 @@ import re
 
 import numpy as np
 import pytest
-from llvmlite import binding
+from llvmlite import binding, ir
 from llvmlite.binding import get_host_cpu_features
 from numba import njit
 from numba.core.errors import TypingError
 from numpy.typing import NDArray
 
-from source_codec.integer_products import NARROW, WIDE, grouped, multiply, packed
+from source_codec.integer_products import (
+    NARROW,
+    WIDE,
+    _sums_of_bytes_named,
+    _Tile,
+    grouped,
+    multiply,
+    packed,
+)
 
 INT16 = np.iinfo(np.int16)
 
@@ -187,11 +195,41 @@ def test_machine_code_sums_pairs_of_products(processor: str, lanes: int, expecte
     assert "pmulld" not in text
 
 
-@pytest.mark.skipif(
-    not get_host_cpu_features().get("avx2"), reason="named for processors with AVX2"
+def tile_code(lanes: int, processor: str) -> str:
+    """A tile of products of bytes by the instructions that are named, for a processor by name."""
+    module, octets = ir.Module(), ir.IntType(8).as_pointer()
+    kinds = [octets, ir.IntType(64), octets, ir.IntType(64), ir.IntType(64), octets]
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), "tile")
+    builder = ir.IRBuilder(function.append_basic_block())
+    left, left_stride, right, right_stride, depth, out = function.args
+    sides = (left, left_stride), (right, right_stride)
+    totals = _Tile(builder, _sums_of_bytes_named, 2, *sides, depth, 4, lanes).totals
+    for row, total in enumerate(totals):
+        place = builder.bitcast(out, total.type.as_pointer())
+        builder.store(total, builder.gep(place, [ir.Constant(ir.IntType(64), row)]))
+    builder.ret_void()
+    parsed = binding.parse_assembly(str(module))
+    parsed.verify()
+    target = binding.Target.from_triple("x86_64-unknown-linux-gnu")
+    return str(target.create_target_machine(cpu=processor, opt=3).emit_assembly(parsed))
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="compiled for x86 only")
+@pytest.mark.parametrize(
+    ("processor", "lanes", "register"),
+    [("znver3", NARROW, "ymm"), ("skylake-avx512", WIDE, "zmm"), ("znver4", WIDE, "zmm")],
 )
-def test_machine_code_sums_pairs_of_products_of_bytes() -> None:
-    """One instruction for two products, and one more to widen the sums of four."""
+def test_machine_code_sums_pairs_of_products_of_bytes(
+    processor: str, lanes: int, register: str
+) -> None:
+    """For two products one instruction, and one more to widen the sums of four (with VNNI it adds
+    them to the total, too)."""
+    text = tile_code(lanes, processor)
+    assert len(re.findall(rf"vpmaddubsw\s.*%{register}", text)) == 16
+    assert len(re.findall(rf"(vpmaddwd|vpdpwssd)\s.*%{register}", text)) == 8
+
+
+@pytest.mark.skipif(not get_host_cpu_features().get("avx2"), reason="this processor has no AVX2")
+def test_products_of_bytes_use_the_instruction_where_there_is_one() -> None:
     text = machine_code(NARROW, "znver3", of_bytes=True)
     assert len(re.findall(r"vpmaddubsw\s.*%ymm", text)) >= 20
-    assert len(re.findall(r"vpmaddwd\s.*%ymm", text)) >= 10
