@@ -15,7 +15,6 @@ Of a gray image only the first channel is coded, and the neck gives one head's p
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -29,15 +28,12 @@ from source_codec.errors import ModelError
 from source_codec.integer_products import (
     BYTES_STEP,
     COLUMNS,
-    VECTOR,
-    End,
     grouped,
     multiply,
     packed,
     padded_to,
-    tile,
+    product_kernel,
 )
-from source_codec.integer_products import ROWS as TILE_ROWS
 from source_codec.network_shape import (
     ACTIVATION_MAX,
     COLOUR_INPUTS,
@@ -155,33 +151,10 @@ def _products(
     return products
 
 
-def layer_kernel(end: End, lanes: int = VECTOR) -> Callable[..., None]:
-    """A kernel: all of a layer, ``x`` (N, in) to ``out`` (N, whole tiles), as its end has it."""
-    rows_tile, row_tile = tile(TILE_ROWS, lanes, end), tile(1, lanes, end)
-
-    @njit(nogil=True)
-    def layer(
-        x: NDArray[np.uint8],
-        columns: NDArray[np.int8],
-        out: NDArray[Any],
-        others: tuple[NDArray[np.int32], ...],
-    ) -> None:
-        count = x.shape[0]
-        whole = count // TILE_ROWS * TILE_ROWS
-        for column in range(0, out.shape[1], 2 * lanes):
-            for row in range(0, whole, TILE_ROWS):
-                rows_tile(x, columns, out, row, column, others)
-            for row in range(whole, count):
-                row_tile(x, columns, out, row, column, others)
-
-    result: Callable[..., None] = layer
-    return result
-
-
-_to_activation = layer_kernel(layer_ends.activation)
-_into_stream = layer_kernel(layer_ends.into_stream)
-_to_neck = layer_kernel(layer_ends.neck)
-_to_head = layer_kernel(layer_ends.head)
+_to_activation = product_kernel(layer_ends.activation)
+_into_stream = product_kernel(layer_ends.into_stream)
+_to_neck = product_kernel(layer_ends.neck)
+_to_head = product_kernel(layer_ends.head)
 
 
 @njit(cache=True, nogil=True)

@@ -263,7 +263,7 @@ def _sums_themselves(
         out.store(total, row)
 
 
-def tile(rows: int, lanes: int, end: End = _sums_themselves) -> Callable[..., Any]:
+def _tile(rows: int, lanes: int, end: End) -> Callable[..., Any]:
     """A compiled function that writes ``rows`` x ``2 lanes`` elements made of a product.
 
     Its arguments are those of :func:`multiply`, row and column of the tile's first element, and a
@@ -316,10 +316,33 @@ def tile(rows: int, lanes: int, end: End = _sums_themselves) -> Callable[..., An
     return intrinsic(typed)
 
 
-ROWS = 4
-"""Of a tile: its sums fill half of the sixteen registers that most processors have."""
-_narrow_rows, _narrow_row = tile(ROWS, NARROW), tile(1, NARROW)
-_wide_rows, _wide_row = tile(ROWS, WIDE), tile(1, WIDE)
+_ROWS = 4  # of a tile: its sums fill half of the sixteen registers that most processors have
+
+
+def product_kernel(end: End = _sums_themselves, lanes: int = VECTOR) -> Callable[..., None]:
+    """A kernel that makes something of the product ``x @ matrix``. It checks nothing.
+
+    Its arguments are those of :func:`multiply`, with ``out`` of any type, and a tuple of the arrays
+    that its end takes besides.
+    """
+    rows_tile, row_tile = _tile(_ROWS, lanes, end), _tile(1, lanes, end)
+
+    @njit(nogil=True)
+    def product(
+        x: NDArray[Any], columns: NDArray[Any], out: NDArray[Any], others: tuple[NDArray[Any], ...]
+    ) -> None:
+        whole = x.shape[0] // _ROWS * _ROWS
+        for column in range(0, out.shape[1], 2 * lanes):
+            for row in range(0, whole, _ROWS):
+                rows_tile(x, columns, out, row, column, others)
+            for row in range(whole, x.shape[0]):
+                row_tile(x, columns, out, row, column, others)
+
+    result: Callable[..., None] = product
+    return result
+
+
+_product = product_kernel()
 
 
 @njit(cache=True, nogil=True)
@@ -336,35 +359,24 @@ def multiply(
         x: int16 or uint8 (N, K), K a multiple of 2, of bytes of :data:`BYTES_STEP`; elements of a
             row side by side.
         columns: the matrix (K, M) from :func:`packed`, int16 or int8.
-        out: int32 (N, M' <= M), M' a multiple of twice the lanes, overwritten; elements of a row
+        out: int32 (N, M' <= M), M' a multiple of :data:`COLUMNS`, overwritten; elements of a row
             side by side.
 
     Raises:
         ValueError: shapes or strides that do not fit together.
     """
-    pieces, lanes = columns.shape[1], columns.shape[2]
+    pieces = columns.shape[1]
     if x.shape[1] * x.itemsize != _PIECE * pieces or pieces == 0 or x.shape[0] != out.shape[0]:
         raise ValueError("the operands' shapes do not fit together")
     if columns.itemsize == 1 and pieces % 2:
         raise ValueError("the depth of products of bytes is not a multiple of a turn's")
-    if lanes not in (NARROW, WIDE) or columns.shape[3] * columns.itemsize != _PIECE:
+    if columns.shape[2] != VECTOR or columns.shape[3] * columns.itemsize != _PIECE:
         raise ValueError("the matrix is not packed")
-    if out.shape[1] % (2 * lanes) or out.shape[1] > lanes * columns.shape[0]:
+    if out.shape[1] % COLUMNS or out.shape[1] > VECTOR * columns.shape[0]:
         raise ValueError("the product has too many columns, or not a multiple of a tile's")
-    if x.strides[1] != x.itemsize or out.strides[1] != 4 or columns.strides[1] != _PIECE * lanes:
+    if x.strides[1] != x.itemsize or out.strides[1] != 4 or columns.strides[1] != _PIECE * VECTOR:
         raise ValueError("the elements of a row must lie side by side")
-    whole = x.shape[0] // ROWS * ROWS
-    for column in range(0, out.shape[1], 2 * lanes):
-        if lanes == NARROW:
-            for row in range(0, whole, ROWS):
-                _narrow_rows(x, columns, out, row, column, ())
-            for row in range(whole, x.shape[0]):
-                _narrow_row(x, columns, out, row, column, ())
-        else:
-            for row in range(0, whole, ROWS):
-                _wide_rows(x, columns, out, row, column, ())
-            for row in range(whole, x.shape[0]):
-                _wide_row(x, columns, out, row, column, ())
+    _product(x, columns, out, ())
 
 
 def padded_to(count: int, step: int) -> int:

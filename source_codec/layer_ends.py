@@ -3,7 +3,7 @@
 Each end takes the layer's biases (with half of what the shift drops) and shifts first, and writes
 ``(sum + bias) >> shift`` in the grid of the next layer's inputs. All arithmetic is in 32 bits, in
 LLVM's operations on vectors. See :mod:`source_codec.network_shape` for the grids, and
-:func:`source_codec.integer_products.tile` for what calls these.
+:func:`source_codec.integer_products.product_kernel` for what calls these.
 """
 
 from __future__ import annotations

@@ -17,9 +17,9 @@ from source_codec.integer_network import (
     IntegerNetwork,
     absorbed_zero,
     fits_groups,
-    layer_kernel,
+    product_kernel,
 )
-from source_codec.integer_products import NARROW, multiply, packed
+from source_codec.integer_products import NARROW, packed
 from source_codec.integer_products import WIDE as WIDE_VECTORS
 from source_codec.model import Model
 from source_codec.window import N_DENSITIES, WIDE
@@ -178,7 +178,7 @@ def test_largest_accepted_layer_is_exact(lanes: int) -> None:
     expected = x.astype(np.int64) @ weight.astype(np.int64).T
     assert np.abs(expected).max() == (1 << 30) - 64
     products = np.empty((6, 2 * lanes), np.int32)
-    multiply(x, packed(accepted.weight.T, lanes, np.int8), products)
+    product_kernel(lanes=lanes)(x, packed(accepted.weight.T, lanes, np.int8), products, ())
     np.testing.assert_array_equal(products[:, :8], expected)
 
 
@@ -240,18 +240,18 @@ def test_ends_of_layers(lanes: int) -> None:
     outputs = (x.astype(int) @ weight.T + bias) >> shift
     columns = packed(weight.T, lanes, np.int8)
     active = np.empty((7, across), np.uint8)
-    layer_kernel(layer_ends.activation, lanes)(x, columns, active, (bias, shift))
+    product_kernel(layer_ends.activation, lanes)(x, columns, active, (bias, shift))
     np.testing.assert_array_equal(active, np.clip(outputs, 0, 255))
     neck = np.empty((7, across), np.int16)
-    layer_kernel(layer_ends.neck, lanes)(x, columns, neck, (bias, shift))
+    product_kernel(layer_ends.neck, lanes)(x, columns, neck, (bias, shift))
     np.testing.assert_array_equal(neck, np.clip(outputs, -32767, 32767))
     stream = rng.integers(-30_000, 30_000, (7, across)).astype(np.int32)
     after = stream.copy()
-    layer_kernel(layer_ends.into_stream, lanes)(x, columns, active, (bias, shift, after))
+    product_kernel(layer_ends.into_stream, lanes)(x, columns, active, (bias, shift, after))
     np.testing.assert_array_equal(after, stream + outputs)
     np.testing.assert_array_equal(active, activations_in_int64(stream + outputs))
     part = rng.integers(-3000, 3000, (9, across + 5)).astype(np.int16)[1:8, 3 : across + 3]
-    layer_kernel(layer_ends.head, lanes)(x, columns, active, (bias, shift, part))
+    product_kernel(layer_ends.head, lanes)(x, columns, active, (bias, shift, part))
     np.testing.assert_array_equal(active, activations_in_int64(part + outputs))
     assert (active > 0).any()
     assert (active < 255).any()

@@ -7,21 +7,23 @@ import numpy as np
 import pytest
 from llvmlite import binding, ir
 from llvmlite.binding import get_host_cpu_features
-from numba import njit
 from numba.core.errors import TypingError
 from numpy.typing import NDArray
 
 from source_codec.integer_products import (
     NARROW,
+    VECTOR,
     WIDE,
     _sums_of_bytes_named,
     _Tile,
     grouped,
     multiply,
     packed,
+    product_kernel,
 )
 
 INT16 = np.iinfo(np.int16)
+KERNELS = {lanes: product_kernel(lanes=lanes) for lanes in (NARROW, WIDE)}
 
 
 @pytest.fixture(params=[NARROW, WIDE])
@@ -35,12 +37,12 @@ def product(
     matrix: NDArray[np.int16] | NDArray[np.int8],
     lanes: int,
 ) -> NDArray[np.int32]:
-    """The kernel's product, for any shapes."""
+    """The kernel's product, for any shapes and both widths of vectors."""
     columns = packed(matrix, lanes, matrix.dtype)
     operand = np.zeros((len(x), columns.shape[1] * columns.shape[3]), dtype=x.dtype)
     operand[:, : x.shape[1]] = x
     out = np.full((len(x), lanes * columns.shape[0]), -1, dtype=np.int32)
-    multiply(operand, columns, out)
+    KERNELS[lanes](operand, columns, out, ())
     assert not out[:, matrix.shape[1] :].any()
     return out[:, : matrix.shape[1]]
 
@@ -116,7 +118,7 @@ def test_operands_within_larger_arrays(lanes: int) -> None:
     matrix = rng.integers(-99, 99, (30, 48)).astype(np.int16)
     expected = x[3:17, 4:24].astype(np.int64) @ matrix[4:24]
     out = np.full((20, 64), 7, dtype=np.int32)
-    multiply(x[3:17, 4:24], packed(matrix, lanes)[:, 2:12], out[2:16, :32])
+    KERNELS[lanes](x[3:17, 4:24], packed(matrix, lanes)[:, 2:12], out[2:16, :32], ())
     np.testing.assert_array_equal(out[2:16, :32], expected[:, :32])
     out[2:16, :32] = 7
     assert (out == 7).all()
@@ -124,30 +126,31 @@ def test_operands_within_larger_arrays(lanes: int) -> None:
 
 def test_what_does_not_fit_is_refused() -> None:
     """The kernel reads and writes memory by address: it must not start on wrong shapes."""
-    x, columns = np.ones((8, 6), np.int16), packed(np.ones((6, 32), np.int16), NARROW)
+    x, columns = np.ones((8, 6), np.int16), packed(np.ones((6, 32), np.int16))
+    vectors, other = 32 // VECTOR, NARROW if VECTOR == WIDE else WIDE
     out = np.empty((8, 32), np.int32)
     multiply(x, columns, out)
     for wrong in (
         (x[:, :4], columns, out),
         (x[:7], columns, out),
         (x[:, :0], columns[:, :0], out),
-        (x, columns[:2], out),
+        (x, columns[: vectors // 2], out),
         (x, columns, out[:, :24]),
-        (x, columns.reshape(2, 3, 16, 2), out[:, :16]),
-        (x, np.ones((4, 3, 4, 2), np.int16), out[:, :16]),
-        (x, np.ones((4, 3, 8, 1), np.int16), out),
+        (x, packed(np.ones((6, 32), np.int16), other), out),
+        (x, np.ones((4, 3, 4, 2), np.int16), out),
+        (x, np.ones((vectors, 3, VECTOR, 1), np.int16), out),
         (np.ones((8, 12), np.int16)[:, ::2], columns, out),
         (x, columns, np.empty((8, 64), np.int32)[:, ::2]),
-        (x, np.ones((4, 6, 8, 2), np.int16)[:, ::2], out),
+        (x, np.ones((vectors, 6, VECTOR, 2), np.int16)[:, ::2], out),
     ):
         with pytest.raises(ValueError, match=r"fit|multiple|packed|side by side"):
             multiply(*wrong)
-    octets, byte_columns = np.ones((8, 8), np.uint8), packed(np.ones((8, 32)), NARROW, np.int8)
+    octets, byte_columns = np.ones((8, 8), np.uint8), packed(np.ones((8, 32)), kind=np.int8)
     multiply(octets, byte_columns, out)
     for wrong in (
         (octets[:, :6], byte_columns, out),
         (octets[:, :4], byte_columns[:, :1], out),
-        (octets, np.ones((4, 2, 8, 2), np.int8), out),
+        (octets, np.ones((vectors, 2, VECTOR, 2), np.int8), out),
         (np.ones((8, 16), np.uint8)[:, ::2], byte_columns, out),
     ):
         with pytest.raises(ValueError, match=r"fit|multiple|packed|side by side"):
@@ -166,11 +169,12 @@ def test_what_does_not_fit_is_refused() -> None:
 
 def machine_code(lanes: int, processor: str, of_bytes: bool = False) -> str:
     """The kernel as compiled for a processor by name, this one or another."""
-    fresh = njit(nogil=True)(multiply.py_func)
+    fresh = product_kernel(lanes=lanes)
     left, right = (np.uint8, np.int8) if of_bytes else (np.int16, np.int16)
     out = np.empty((8, 2 * lanes), np.int32)
-    fresh(np.ones((8, 8), left), packed(np.ones((8, 2 * lanes)), lanes, right), out)
-    module = binding.parse_assembly("\n".join(fresh.inspect_llvm().values()))
+    fresh(np.ones((8, 8), left), packed(np.ones((8, 2 * lanes)), lanes, right), out, ())
+    compiled = fresh.inspect_llvm()  # type: ignore[attr-defined]
+    module = binding.parse_assembly("\n".join(compiled.values()))
     target = binding.Target.from_triple("x86_64-unknown-linux-gnu")
     return str(target.create_target_machine(cpu=processor, opt=3).emit_assembly(module))
 
