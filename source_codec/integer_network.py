@@ -118,9 +118,9 @@ def fits_groups(weight: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
 
     Products with weights of one sign come to 255 * 128 < 2^15 in a group.
     """
+    wide = weight.astype(np.int64)
     positive, negative = (
-        grouped(part.astype(np.int64)).sum(axis=-1).max(axis=-1)
-        for part in (np.maximum(weight, 0), np.maximum(-weight.astype(np.int64), 0))
+        grouped(signed.clip(min=0)).sum(axis=-1).max(axis=-1) for signed in (wide, -wide)
     )
     result: NDArray[np.bool_] = np.maximum(positive, negative) <= WEIGHT_GROUP_MAX
     return result
@@ -138,17 +138,6 @@ def absorbed_zero(weight: NDArray[np.int8]) -> NDArray[np.int32]:
 def _depth(columns: NDArray[np.int8]) -> int:
     """Inputs of a layer, from its packed weights."""
     return columns.shape[1] * columns.shape[3]
-
-
-@njit(cache=True, nogil=True)
-def _products(
-    x: NDArray[np.uint8], columns: NDArray[np.int8], room: NDArray[np.int32]
-) -> NDArray[np.int32]:
-    """``x @ weight.T`` (N, out), and further columns, in the room that there is."""
-    across = columns.shape[0] * columns.shape[2]
-    products = room[: x.shape[0] * across].reshape(x.shape[0], across)
-    multiply(x, columns, products)
-    return products
 
 
 _to_activation = product_kernel(layer_ends.activation)
@@ -197,10 +186,11 @@ def _trunk(
 def _head_parameters(hidden: NDArray[np.uint8], layer: Tensors, out: NDArray[np.int32]) -> None:
     """Mixture parameters from the hidden activations of a head."""
     columns, bias, shift = layer
-    room = np.empty(_ROWS * columns.shape[0] * columns.shape[2], dtype=np.int32)
+    products = np.empty((_ROWS, bias.shape[0]), dtype=np.int32)
     for first in range(0, out.shape[0], _ROWS):
-        products = _products(hidden[first : first + _ROWS], columns, room)
-        for n in range(products.shape[0]):
+        x = hidden[first : first + _ROWS]
+        multiply(x, columns, products[: x.shape[0]])
+        for n in range(x.shape[0]):
             to = out[first + n]
             for o in range(out.shape[1]):
                 to[o] = np.int32(products[n, o] + bias[o]) >> shift[o]

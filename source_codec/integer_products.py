@@ -412,7 +412,7 @@ def grouped(row: NDArray[Any]) -> NDArray[Any]:
     """Elements (..., K) along the depth of products of bytes, by groups: (..., K' / 4, 4).
 
     The products of a group are added up in int16. K' is the next multiple of :data:`BYTES_STEP`;
-    what is added are zeros. Any array library's that numpy's functions take.
+    what is added are zeros.
     """
     padding = [(0, 0)] * (row.ndim - 1) + [(0, -row.shape[-1] % BYTES_STEP)]
     turns = np.pad(row, padding).reshape(*row.shape[:-1], -1, 2, 2, 2)

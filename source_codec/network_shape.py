@@ -34,8 +34,6 @@ COLOUR_INPUTS = 4
 """Inputs of a head per channel already coded: the true residual at four clipping ranges."""
 FLOOR_BITS = 12
 """A uniform distribution of weight 2^-12 is mixed in, which bounds the cost of any value."""
-WIDTH_STEP = 8
-"""Layers have a multiple of so many inputs."""
 WEIGHT_GROUP = 4
 WEIGHT_GROUP_MAX = 128
 """Products of a weight and an input, at most 255, are added up four at a time in 16 bits: positive
@@ -44,7 +42,7 @@ weights of such a group come to 128 together at most, negative ones too."""
 
 @dataclass(frozen=True)
 class DenoiserShape:
-    """Sizes of the network: widths, multiples of :data:`WIDTH_STEP`.
+    """Sizes of the network: widths, multiples of eight, as products of bytes go.
 
     Attributes:
         width: of the residual stream.

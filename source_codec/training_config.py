@@ -10,7 +10,8 @@ from types import UnionType
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from source_codec.experts import PHASES
-from source_codec.network_shape import WIDTH_STEP, DenoiserShape
+from source_codec.integer_products import BYTES_STEP
+from source_codec.network_shape import DenoiserShape
 from source_codec.training_data import Part, Source, source_names
 
 Section = TypeVar("Section")
@@ -44,8 +45,8 @@ class ExpertConfig:
     def __post_init__(self) -> None:
         named = [("blocks", size) for size in self.blocks or ()]
         for name, size in [("width", self.width), ("head_width", self.head_width), *named]:
-            if size is not None and (size < 1 or size % WIDTH_STEP):
-                raise ValueError(f"{name} must be a multiple of {WIDTH_STEP}, not {size}")
+            if size is not None and (size < 1 or size % BYTES_STEP):
+                raise ValueError(f"{name} must be a multiple of {BYTES_STEP}, not {size}")
 
     def shape(self, start: DenoiserShape) -> DenoiserShape:
         """The network's sizes, where ``start`` says what the configuration leaves open."""
