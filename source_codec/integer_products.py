@@ -34,6 +34,8 @@ from numba import njit, types
 from numba.extending import intrinsic
 from numpy.typing import DTypeLike, NDArray
 
+from source_codec.vectors import constant
+
 NARROW, WIDE = 8, 16
 """Lanes of vectors of 256 and of 512 bits."""
 VECTOR = WIDE if get_host_cpu_features().get("avx512bw") else NARROW
@@ -61,16 +63,12 @@ def _vector(element: ir.Type, lanes: int) -> ir.VectorType:
     return ir.VectorType(element, lanes)
 
 
-def _constant(element: ir.Type, numbers: list[int]) -> ir.Constant:
-    return ir.Constant(_vector(element, len(numbers)), numbers)
-
-
 def _sums_of_two(builder: ir.IRBuilder, terms: ir.Value) -> ir.Value:
     """Sums of neighbours: half as many lanes."""
     undefined = ir.Constant(terms.type, ir.Undefined)
     first, second = (
         builder.shuffle_vector(
-            terms, undefined, _constant(_I32, list(range(start, terms.type.count, 2)))
+            terms, undefined, constant(_I32, list(range(start, terms.type.count, 2)))
         )
         for start in (0, 1)
     )
@@ -116,7 +114,7 @@ def _sums_of_bytes_named(
     for pieces in zip(left, right, strict=True):
         pairs = builder.call(of_bytes, [builder.bitcast(piece, octets) for piece in pieces])
         groups = pairs if groups is None else builder.add(groups, pairs)
-    return builder.call(of_words, [groups, _constant(_I16, [1] * (2 * lanes))])
+    return builder.call(of_words, [groups, constant(_I16, [1] * (2 * lanes))])
 
 
 class _Tile:
@@ -155,7 +153,7 @@ class _Tile:
         self._rows = [self._at(*left, row) for row in range(rows)]
         self._columns = [self._at(*right, vector) for vector in range(2)]
         sides = self._run(depth, [(row, vector) for row in range(rows) for vector in range(2)])
-        both = _constant(_I32, list(range(2 * lanes)))
+        both = constant(_I32, list(range(2 * lanes)))
         self.totals = [
             builder.shuffle_vector(sides[row, 0], sides[row, 1], both) for row in range(rows)
         ]
@@ -186,7 +184,7 @@ class _Tile:
         piece.add_incoming(_I64(0), before)
         piece.add_incoming(following, loop)
         for place, total in sums.items():
-            total.add_incoming(_constant(_I32, [0] * self.lanes), before)
+            total.add_incoming(constant(_I32, [0] * self.lanes), before)
             total.add_incoming(longer[place], loop)
         builder.cbranch(builder.icmp_unsigned("<", following, depth), loop, after)
         builder.position_at_end(after)
@@ -199,7 +197,7 @@ class _Tile:
         loaded = builder.load(builder.bitcast(first, _I32.as_pointer()), align=1)
         undefined = ir.Constant(self._sums, ir.Undefined)
         lane = builder.insert_element(undefined, loaded, _I32(0))
-        return builder.shuffle_vector(lane, undefined, _constant(_I32, [0] * self.lanes))
+        return builder.shuffle_vector(lane, undefined, constant(_I32, [0] * self.lanes))
 
     def _right(self, column: ir.Value, piece: ir.Value) -> ir.Value:
         """A piece of each column of a vector."""

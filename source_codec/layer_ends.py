@@ -12,16 +12,15 @@ from llvmlite import ir
 
 from source_codec.integer_products import Operand
 from source_codec.network_shape import ACTIVATION_MAX, NECK_MAX, STREAM_TO_ACTIVATION
+from source_codec.vectors import constant, larger, smaller
 
 
 def _all_lanes(like: ir.Value, number: int) -> ir.Constant:
-    return ir.Constant(like.type, [number] * like.type.count)
+    return constant(like.type.element, [number] * like.type.count)
 
 
 def _limited(builder: ir.IRBuilder, x: ir.Value, low: int, high: int) -> ir.Value:
-    least, most = _all_lanes(x, low), _all_lanes(x, high)
-    above = builder.select(builder.icmp_signed(">", x, least), x, least)
-    return builder.select(builder.icmp_signed("<", above, most), above, most)
+    return smaller(builder, larger(builder, x, _all_lanes(x, low)), _all_lanes(x, high))
 
 
 def _outputs(

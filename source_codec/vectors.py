@@ -123,7 +123,7 @@ def load_halves(_context: Any, array: Any, low: Any, high: Any) -> Any:
         given, half = (signature.args[0], values[0]), ir.VectorType(_I32, 4)
         pointers = [_pointer(target, builder, given, index, half) for index in values[1:]]
         first, second = (builder.load(pointer, align=4) for pointer in pointers)
-        return builder.shuffle_vector(first, second, _numbers(_I32, list(range(8))))
+        return builder.shuffle_vector(first, second, constant(_I32, list(range(8))))
 
     return _INTS(array, types.intp, types.intp), generate
 
@@ -144,7 +144,7 @@ def store(_context: Any, array: Any, index: Any, vector: Any) -> Any:
 @intrinsic
 def no_sums(_context: Any) -> Any:
     """Eight zeros, int32."""
-    return _INTS(), lambda *_: _numbers(_I32, [0] * 8)
+    return _INTS(), lambda *_: constant(_I32, [0] * 8)
 
 
 @intrinsic
@@ -171,13 +171,17 @@ def total(_context: Any, x: Any) -> Any:
     return types.int64(x), generate
 
 
-def _numbers(element: ir.Type, numbers: list[int] | list[float]) -> ir.Constant:
+# What writes code, here and where tiles of products are written.
+
+
+def constant(element: ir.Type, numbers: list[int] | list[float]) -> ir.Constant:
+    """A vector of numbers."""
     return ir.Constant(ir.VectorType(element, len(numbers)), numbers)
 
 
 def _shuffled(builder: ir.IRBuilder, x: ir.Value, lanes: list[int]) -> ir.Value:
     """Some lanes of a vector, in some order."""
-    return builder.shuffle_vector(x, ir.Constant(x.type, ir.Undefined), _numbers(_I32, lanes))
+    return builder.shuffle_vector(x, ir.Constant(x.type, ir.Undefined), constant(_I32, lanes))
 
 
 def _halves(builder: ir.IRBuilder, x: ir.Value) -> tuple[ir.Value, ir.Value]:
@@ -186,16 +190,18 @@ def _halves(builder: ir.IRBuilder, x: ir.Value) -> tuple[ir.Value, ir.Value]:
     return _shuffled(builder, x, low), _shuffled(builder, x, high)
 
 
-def _larger(builder: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
+def larger(builder: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
+    """The larger of two integers, by lane."""
     return builder.select(builder.icmp_signed(">", x, y), x, y)
 
 
-def _smaller(builder: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
+def smaller(builder: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
+    """The smaller of two integers, by lane."""
     return builder.select(builder.icmp_signed("<", x, y), x, y)
 
 
 def _magnitude(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
-    return _larger(builder, x, builder.neg(x))
+    return larger(builder, x, builder.neg(x))
 
 
 def _shift_right(builder: ir.IRBuilder, x: ir.Value, by: ir.Value) -> ir.Value:
@@ -207,7 +213,7 @@ def _shift_right(builder: ir.IRBuilder, x: ir.Value, by: ir.Value) -> ir.Value:
 
 def _where_known(builder: ir.IRBuilder, x: ir.Value, places: ir.Value) -> ir.Value:
     together = builder.bitcast(places, _PLACES)
-    known = builder.icmp_signed("!=", together, _numbers(_I64, [0] * 4))
+    known = builder.icmp_signed("!=", together, constant(_I64, [0] * 4))
     return builder.and_(x, builder.bitcast(builder.sext(known, _PLACES), x.type))
 
 
@@ -225,10 +231,10 @@ def _rounded(builder: ir.IRBuilder, sums: ir.Value, number: ir.Type) -> ir.Value
     """Each four lanes, not negative, divided by the last of them, or by one where that is zero."""
     count = sums.type.count
     counts = _shuffled(builder, sums, [lane // 4 * 4 + 3 for lane in range(count)])
-    counts = _larger(builder, counts, _numbers(_I32, [1] * count))
+    counts = larger(builder, counts, constant(_I32, [1] * count))
     kind = ir.VectorType(number, count)
     quotients = builder.fdiv(builder.sitofp(sums, kind), builder.sitofp(counts, kind))
-    halves_up = builder.fadd(quotients, _numbers(number, [0.5] * count))
+    halves_up = builder.fadd(quotients, constant(number, [0.5] * count))
     whole = builder.fptosi(halves_up, sums.type)
     return builder.trunc(whole, ir.VectorType(_I16, count))
 
@@ -243,11 +249,11 @@ def _common_mean(builder: ir.IRBuilder, sums: ir.Value) -> ir.Value:
 
 
 def _as_bytes(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
-    low, high = (_numbers(_I16, [limit] * SHORTS) for limit in (-128, 127))
-    limited = _smaller(builder, _larger(builder, x, low), high)
+    low, high = (constant(_I16, [limit] * SHORTS) for limit in (-128, 127))
+    limited = smaller(builder, larger(builder, x, low), high)
     small = builder.trunc(limited, _BYTES.code)
-    small = _larger(builder, small, _numbers(_I8, [-127] * SHORTS))
-    return builder.add(small, _numbers(_I8, [-128] * SHORTS))
+    small = larger(builder, small, constant(_I8, [-127] * SHORTS))
+    return builder.add(small, constant(_I8, [-128] * SHORTS))
 
 
 add = _function(lambda builder, x, y: builder.add(x, y))
