@@ -29,11 +29,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from source_codec import layer_ends
 from source_codec.features import ONE
 from source_codec.integer_network import IntegerLayer
-from source_codec.integer_products import COLUMNS, VECTOR, multiply, padded_to
+from source_codec.integer_products import COLUMNS, VECTOR, multiply, padded_to, product_kernel
 from source_codec.logistic_mixture import Mixture
 from source_codec.network_shape import FLOOR_BITS, N_MIXTURES, ZERO_POINT
+from source_codec.vectors import SHORTS, first_pairs, last_pairs, load, store
 from source_codec.window import LANES, Window
 
 DELAY = 2
@@ -50,7 +52,6 @@ blocks, and then after one of this many."""
 _CODE_BITS = 14  # magnitude of rounded weights and gradients
 _MOST_SHIFT = 24
 _LARGEST_WEIGHT = float(1 << 18)
-_LIMIT = 1 << 20  # parameters are confined to what the integer network can give
 _ROWS = 64  # pixels handled together, so that they stay in the cache
 _EXACT_ROWS = 1 << 9  # sums over so many products of codes and inputs stay below 2^31
 _INT32_MAX = np.int32((1 << 31) - 1)
@@ -61,12 +62,18 @@ _INFINITE = np.int32(0xFF << 23)  # the bits of an infinite float32
 def _near_inputs(
     inputs: NDArray[np.uint8], nearest: NDArray[np.int64], out: NDArray[np.int16]
 ) -> None:
-    channels = out.shape[1] // nearest.shape[0]
+    zero = np.int16(ZERO_POINT)
     for n in range(inputs.shape[0]):
-        for p in range(nearest.shape[0]):
-            first = LANES * nearest[p]
-            for c in range(channels):
-                out[n, channels * p + c] = np.int16(inputs[n, first + c]) - np.int16(ZERO_POINT)
+        row, to = inputs[n], out[n]
+        if out.shape[1] == nearest.shape[0]:
+            for p in range(nearest.shape[0]):
+                to[p] = np.int16(row[LANES * nearest[p]]) - zero
+        else:
+            for p in range(nearest.shape[0]):
+                first = LANES * nearest[p]
+                to[3 * p] = np.int16(row[first]) - zero
+                to[3 * p + 1] = np.int16(row[first + 1]) - zero
+                to[3 * p + 2] = np.int16(row[first + 2]) - zero
 
 
 def near_inputs(inputs: NDArray[np.uint8], window: Window, gray: bool) -> NDArray[np.int16]:
@@ -86,14 +93,19 @@ def _pack_rows(rows: NDArray[np.int16], pairs: NDArray[np.int32], first: int) ->
     Two elements are one int32 here, as processors have them whose lower bytes come first (others
     fail the self-test): int32 (w / lanes, at least first + n / 2, lanes).
     """
-    low = np.int32((1 << 16) - 1)
+    width = rows.shape[1]
+    elements, to, stride = rows.reshape(-1), pairs.reshape(-1), VECTOR * pairs.shape[1]
     for pair in range(rows.shape[0] // 2):
-        even, odd = rows[2 * pair], rows[2 * pair + 1]
-        for vector in range(pairs.shape[0]):
-            to = pairs[vector, first + pair]
-            for lane in range(VECTOR):
-                i = VECTOR * vector + lane
-                to[lane] = (np.int32(even[i]) & low) | np.int32(np.int32(odd[i]) << np.int32(16))
+        even, at = 2 * pair * width, VECTOR * (first + pair)
+        for i in range(0, width, SHORTS):
+            above, below = load(elements, even + i), load(elements, even + width + i)
+            place = i // VECTOR * stride + i % VECTOR + at
+            store(to, place, first_pairs(above, below))
+            place = (i + 8) // VECTOR * stride + (i + 8) % VECTOR + at
+            store(to, place, last_pairs(above, below))
+
+
+_to_parameters = product_kernel(layer_ends.adapted_parameters)
 
 
 @njit(cache=True, nogil=True)
@@ -101,20 +113,19 @@ def _apply(
     hidden: NDArray[np.uint8],
     near: NDArray[np.int16],
     codes: NDArray[np.int16],
-    bias: NDArray[np.int64],
-    shift: NDArray[np.int64],
+    low_bias: NDArray[np.int32],
+    shift: NDArray[np.int32],
+    high_bias: NDArray[np.int32],
     out: NDArray[np.int32],
     pairs: NDArray[np.int32],
     sample: NDArray[np.int16],
 ) -> None:
-    """What a linear map gives (N, o), and its inputs; see :meth:`_Linear.parameters`.
+    """What a linear map gives (N, whole tiles), and its inputs; see :meth:`_Linear.parameters`.
 
     A few pixels at a time, whose inputs are put together in the cache.
     """
     count, nearest, width = hidden.shape[0], near.shape[1], 2 * codes.shape[1]
-    limit = np.int64(_LIMIT)
     rows = np.zeros((_ROWS, width), dtype=np.int16)
-    products = np.empty((_ROWS, codes.shape[0] * codes.shape[2]), dtype=np.int32)
     rows[:, nearest] = ONE
     for start in range(0, count, _ROWS):
         stop = min(start + _ROWS, count)
@@ -127,14 +138,12 @@ def _apply(
                 activations[i] = hidden[n, i]
         if (stop - start) % 2:
             rows[stop - start] = 0
-        multiply(rows[: stop - start], codes, products[: stop - start])
-        for n in range(start, stop):
-            to, product = out[n], products[n - start]
-            for o in range(out.shape[1]):
-                to[o] = min(max((product[o] + bias[o]) >> shift[o], -limit), limit)
+        _to_parameters(rows[: stop - start], codes, out[start:stop], (low_bias, shift, high_bias))
         _pack_rows(rows[: (stop - start + 1) // 2 * 2], pairs, start // 2)
         for n in range(start, stop, MOMENT_SHARE):
-            sample[n // MOMENT_SHARE] = rows[n - start]
+            row, to = rows[n - start], sample[n // MOMENT_SHARE]
+            for i in range(width):
+                to[i] = row[i]
 
 
 class MapInputs(NamedTuple):
@@ -142,7 +151,7 @@ class MapInputs(NamedTuple):
 
     Attributes:
         packed: int16, inputs (N, d) padded with zeros to an even number of rows and whole tiles of
-            columns, as :func:`integer_products.packed` gives them.
+            columns, as :func:`integer_products.packed` gives them, and more rows of zeros.
         sample: int16 (n, w), those of every eighth pixel, w padded alike.
     """
 
@@ -158,13 +167,16 @@ class _Linear:
 
     Attributes:
         codes: the weights (d, o) times ``2^shift``, as :func:`integer_products.packed` has them.
-        bias: int64 (o,), times ``2^shift``, with half a unit.
-        shift: int64 (o,).
+        low_bias: int32 (o, up to whole tiles), the bias and half a unit, as far as they are below
+            one unit, times ``2^shift``.
+        shift: int32 (o, up to whole tiles).
+        high_bias: int32 (o, up to whole tiles), the rest of the bias, in units.
     """
 
     codes: NDArray[np.int16]
-    bias: NDArray[np.int64]
-    shift: NDArray[np.int64]
+    low_bias: NDArray[np.int32]
+    shift: NDArray[np.int32]
+    high_bias: NDArray[np.int32]
 
     @classmethod
     def rounded(cls, weight: NDArray[np.float64], near: int) -> _Linear:
@@ -172,21 +184,34 @@ class _Linear:
         depth, outputs = weight.shape
         width, columns = padded_to(depth, COLUMNS), padded_to(outputs, COLUMNS)
         codes = np.zeros((columns // VECTOR, width // 2, VECTOR, 2), dtype=np.int16)
-        bias, shift = np.empty((2, outputs), dtype=np.int64)
-        _round(weight, near, codes, bias, shift)
-        return cls(codes, bias, shift)
+        low_bias, shift, high_bias = np.zeros((3, columns), dtype=np.int32)
+        _round(weight, near, codes, low_bias, shift, high_bias)
+        return cls(codes, low_bias, shift, high_bias)
 
     def parameters(
         self, hidden: NDArray[np.uint8], near: NDArray[np.int16]
     ) -> tuple[NDArray[np.int32], MapInputs]:
-        """Parameters (N, o) for hidden activations and the nearest pixels, and the map's inputs."""
+        """Parameters (N, whole tiles) for hidden activations and the nearest pixels, and the map's
+        inputs."""
         count = len(hidden)
-        out = np.empty((count, len(self.bias)), dtype=np.int32)
+        out = np.empty((count, len(self.shift)), dtype=np.int32)
         vectors = 2 * self.codes.shape[1] // VECTOR
-        pairs = np.empty((vectors, (count + 1) // 2, VECTOR), dtype=np.int32)
+        # Two pairs more, for vectors a power of two apart would share few places in the cache.
+        pairs = np.empty((vectors, (count + 1) // 2 + 2, VECTOR), dtype=np.int32)
+        pairs[:, -2:] = 0
         width = vectors * VECTOR
         sample = np.empty((-(-count // MOMENT_SHARE), width), dtype=np.int16)
-        _apply(hidden, near, self.codes, self.bias, self.shift, out, pairs, sample)
+        _apply(
+            hidden,
+            near,
+            self.codes,
+            self.low_bias,
+            self.shift,
+            self.high_bias,
+            out,
+            pairs,
+            sample,
+        )
         return out, MapInputs(pairs.view(np.int16).reshape(*pairs.shape, 2), sample)
 
 
@@ -201,19 +226,23 @@ def _round(
     weight: NDArray[np.float64],
     near: int,
     codes: NDArray[np.int16],
-    bias: NDArray[np.int64],
-    shift: NDArray[np.int64],
+    low_bias: NDArray[np.int32],
+    shift: NDArray[np.int32],
+    high_bias: NDArray[np.int32],
 ) -> None:
-    """The parts of a :class:`_Linear`; ``codes`` are zeros before."""
+    """The parts of a :class:`_Linear`, which are zeros before."""
     depth, outputs = weight.shape
     for o in range(outputs):
         peak = 0.0
         for i in range(depth):
             if i != near:
                 peak = max(peak, abs(weight[i, o] / ONE))
-        shift[o] = min(max(_power(peak), 0), _MOST_SHIFT)
-        power = math.ldexp(1.0, shift[o])
-        bias[o] = np.int64(np.floor(weight[near, o] * power + 0.5)) + ((1 << shift[o]) >> 1)
+        down = min(max(_power(peak), 0), _MOST_SHIFT)
+        power = math.ldexp(1.0, down)
+        bias = np.int64(np.floor(weight[near, o] * power + 0.5)) + ((1 << down) >> 1)
+        shift[o] = down
+        low_bias[o] = bias & ((1 << down) - 1)
+        high_bias[o] = bias >> down
         for i in range(depth):
             if i != near:
                 code = np.int16(np.floor(weight[i, o] / ONE * power + 0.5))
@@ -654,7 +683,7 @@ class Adaptation:
             near: int16 (N, 36), the inputs :func:`near_inputs`; (N, 12) of gray images.
 
         Returns:
-            int32 (N, 15 + c), as of ``IntegerNetwork.head``, and the layer's inputs, for
+            Parameters as of ``IntegerNetwork.head``, and the layer's inputs, for
             :meth:`observe`.
         """
         with self._turn:

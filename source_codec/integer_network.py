@@ -29,7 +29,6 @@ from source_codec.integer_products import (
     BYTES_STEP,
     COLUMNS,
     grouped,
-    multiply,
     packed,
     padded_to,
     product_kernel,
@@ -144,6 +143,7 @@ _to_activation = product_kernel(layer_ends.activation)
 _into_stream = product_kernel(layer_ends.into_stream)
 _to_neck = product_kernel(layer_ends.neck)
 _to_head = product_kernel(layer_ends.head)
+_to_parameters = product_kernel(layer_ends.parameters)
 
 
 @njit(cache=True, nogil=True)
@@ -184,16 +184,9 @@ def _trunk(
 
 @njit(cache=True, nogil=True)
 def _head_parameters(hidden: NDArray[np.uint8], layer: Tensors, out: NDArray[np.int32]) -> None:
-    """Mixture parameters from the hidden activations of a head."""
+    """Mixture parameters from the hidden activations of a head; ``out`` (N, whole tiles)."""
     columns, bias, shift = layer
-    products = np.empty((_ROWS, bias.shape[0]), dtype=np.int32)
-    for first in range(0, out.shape[0], _ROWS):
-        x = hidden[first : first + _ROWS]
-        multiply(x, columns, products[: x.shape[0]])
-        for n in range(x.shape[0]):
-            to = out[first + n]
-            for o in range(out.shape[1]):
-                to[o] = np.int32(products[n, o] + bias[o]) >> shift[o]
+    _to_parameters(hidden, columns, out, (bias, shift))
 
 
 @njit(cache=True, nogil=True)
@@ -339,10 +332,10 @@ class IntegerNetwork:
         Args: as of :meth:`hidden`.
 
         Returns:
-            int32 (N, 15 + channel).
+            int32 (N, whole tiles): 15 + channel parameters, then zeros.
         """
         hidden = self.hidden(channel, neck, residual)
-        layer = self.heads[channel]
-        parameters = np.empty((len(neck), len(layer.weight)), dtype=np.int32)
-        _head_parameters(hidden, layer.tensors, parameters)
+        layer = self.heads[channel].tensors
+        parameters = np.empty((len(neck), len(layer[1])), dtype=np.int32)
+        _head_parameters(hidden, layer, parameters)
         return parameters

@@ -11,7 +11,12 @@ from __future__ import annotations
 from llvmlite import ir
 
 from source_codec.integer_products import Operand
-from source_codec.network_shape import ACTIVATION_MAX, NECK_MAX, STREAM_TO_ACTIVATION
+from source_codec.network_shape import (
+    ACTIVATION_MAX,
+    NECK_MAX,
+    PARAMETER_MAX,
+    STREAM_TO_ACTIVATION,
+)
 from source_codec.vectors import constant, larger, smaller
 
 
@@ -34,10 +39,11 @@ def _outputs(
 def _write(
     builder: ir.IRBuilder, values: list[ir.Value], low: int, high: int, out: Operand
 ) -> None:
-    """Writes rows of values, limited, in the narrower type of the array."""
+    """Writes rows of values, limited, in the type of the array, which may be narrower."""
     for row, value in enumerate(values):
+        limited = _limited(builder, value, low, high)
         kind = ir.VectorType(ir.IntType(out.dtype.bitwidth), value.type.count)
-        out.store(builder.trunc(_limited(builder, value, low, high), kind), row)
+        out.store(limited if kind == value.type else builder.trunc(limited, kind), row)
 
 
 def _activate(builder: ir.IRBuilder, values: list[ir.Value], out: Operand) -> None:
@@ -71,6 +77,24 @@ def neck(
 ) -> None:
     """Confined to int16: half as much to carry to the heads."""
     _write(builder, _outputs(builder, totals, others), -NECK_MAX, NECK_MAX, out)
+
+
+def parameters(
+    builder: ir.IRBuilder, totals: list[ir.Value], out: Operand, others: list[Operand]
+) -> None:
+    """As they are: int32."""
+    for row, output in enumerate(_outputs(builder, totals, others)):
+        out.store(output, row)
+
+
+def adapted_parameters(
+    builder: ir.IRBuilder, totals: list[ir.Value], out: Operand, others: list[Operand]
+) -> None:
+    """Plus the third of the other arrays, int32, and confined to :data:`PARAMETER_MAX`: int32."""
+    values = []
+    for output in _outputs(builder, totals, others):
+        values.append(builder.add(output, others[2].load(output.type.count)))
+    _write(builder, values, -PARAMETER_MAX, PARAMETER_MAX, out)
 
 
 def head(

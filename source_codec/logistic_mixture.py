@@ -125,13 +125,13 @@ class MixtureTables:
 
 
 class Mixture(NamedTuple):
-    """Mixtures of logistics of N sub-pixels, in integers.
+    """Mixtures of logistics of N sub-pixels, in integers, in the first N of N' columns.
 
     Attributes:
-        weight: int32 (K, N), sums to 2^15 in every column.
-        centre: int32 (K, N), in 1/128 gray level.
-        inverse_scale: int32 (K, N), 2^17 / scale in gray levels.
-        farthest: int32 (K, N), distance from the centre, in 1/128 gray level, beyond which the
+        weight: int32 (K, N'), sums to 2^15 in every column.
+        centre: int32 (K, N'), in 1/128 gray level.
+        inverse_scale: int32 (K, N'), 2^17 / scale in gray levels.
+        farthest: int32 (K, N'), distance from the centre, in 1/128 gray level, beyond which the
             logistic function is taken as constant.
         logistic: the logistic table.
     """
@@ -163,9 +163,10 @@ def _mixture_of_tile(
 ) -> None:
     k = N_MIXTURES
     count = parameters.shape[0]
-    columns = np.empty((parameters.shape[1], count), dtype=np.int32)
+    outputs = 3 * k + residual.shape[1]
+    columns = np.empty((outputs, count), dtype=np.int32)
     for n in range(count):
-        for o in range(parameters.shape[1]):
+        for o in range(outputs):
             columns[o, n] = parameters[n, o]
     peak, best = columns[0].copy(), np.zeros(count, dtype=np.int32)
     for i in range(1, k):
@@ -263,14 +264,15 @@ def mixture(
     """Mixtures from the network's integer outputs.
 
     Args:
-        parameters: int32 (N, 15 + c) from ``IntegerNetwork.head``.
+        parameters: int32 (N, 15 + c or more) from ``IntegerNetwork.head``.
         base: int32 (N,) base prediction of this channel in 1/16 gray level.
         exponent: int32 (N,), 0 to 6.
         residual: int32 (N, c) true residuals of the channels already coded.
         temperature: calibration, in 1/16 octave, -16 to 16; positive widens.
         tables: the model's tables.
     """
-    parts = np.empty((4, N_MIXTURES, len(parameters)), dtype=np.int32)
+    # Some columns more, for rows a power of two apart would share few places in the cache.
+    parts = np.empty((4, N_MIXTURES, len(parameters) + 16), dtype=np.int32)
     _mixture(
         parameters,
         base,
@@ -455,7 +457,7 @@ def decode_values(
     Raises:
         CorruptStream: no encoder wrote the decoders' words.
     """
-    values = np.empty(m.weight.shape[1], dtype=np.int32)
+    values = np.empty(int(starts[-1]), dtype=np.int32)
     states, words, bounds = decoders.states, decoders.words, decoders.bounds
     if not _decode_runs(m, states, words, bounds, messages, starts, values):
         raise CorruptStream("the payload is not a valid range-coder stream")

@@ -30,6 +30,7 @@ from source_codec.logistic_mixture import (
     intervals,
     mixture,
 )
+from source_codec.network_shape import head_outputs
 from source_codec.order import Order, rank_map
 from source_codec.window import N_DENSITIES
 
@@ -124,7 +125,7 @@ class Model:
                 coded = np.ascontiguousarray(residual[:, :c])
                 parameters = network.head(c, neck, coded)
                 one = mixture(parameters, base[:, c].copy(), exponent, coded, 3 * c, self.tables)
-                for array in (parameters, *intervals(one, values)):
+                for array in (parameters[:, : head_outputs(c)], *intervals(one, values)):
                     digest.update(array.tobytes())
             of_gray = features_at(window, gray, known, ys, xs, 5, gray=True)
             digest.update(network.trunk(of_gray.inputs, gray=True).tobytes())
@@ -149,7 +150,7 @@ class Model:
             sharpness = self.tables.sharpness(0)
             lesson = adaptation.observe(key, seen, m, green, no_residual, exponent, sharpness)
             adaptation.learn(block, [lesson])
-        return parameters.tobytes()
+        return parameters[:, : head_outputs(0)].tobytes()
 
     def save(self, path: Path) -> None:
         """Writes the model file."""

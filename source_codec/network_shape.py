@@ -29,6 +29,8 @@ STREAM_BITS = 8
 """Fraction bits of the residual stream and of the heads' pre-activations."""
 STREAM_TO_ACTIVATION = STREAM_BITS - ACTIVATION_BITS
 NECK_MAX = (1 << 15) - 1
+PARAMETER_MAX = 1 << 20
+"""Adapted parameters are confined to what the integer network can give."""
 N_MIXTURES = 5
 COLOUR_INPUTS = 4
 """Inputs of a head per channel already coded: the true residual at four clipping ranges."""

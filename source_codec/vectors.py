@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
@@ -227,6 +228,11 @@ def _weighted_sums(builder: ir.IRBuilder, x: ir.Value, weights: ir.Value) -> ir.
     return builder.add(_shuffled(builder, products, even), _shuffled(builder, products, odd))
 
 
+def _pairs(builder: ir.IRBuilder, x: ir.Value, y: ir.Value, half: int) -> ir.Value:
+    low, high = (builder.zext(_halves(builder, of)[half], _INTS.code) for of in (x, y))
+    return builder.or_(low, builder.shl(high, constant(_I32, [16] * 8)))
+
+
 def _rounded(builder: ir.IRBuilder, sums: ir.Value, number: ir.Type) -> ir.Value:
     """Each four lanes, not negative, divided by the last of them, or by one where that is zero."""
     count = sums.type.count
@@ -273,6 +279,11 @@ weighted_sums = _function(_weighted_sums, _INTS)
 
 Lanes 2 i and 2 i + 1 of the weights are those of two successive places.
 """
+first_pairs = _function(partial(_pairs, half=0), _INTS)
+"""Those of the first eight lanes with those of another vector, ``(x, y)``, int16: x is the lower
+half of each int32."""
+last_pairs = _function(partial(_pairs, half=1), _INTS)
+"""The same of the last eight lanes."""
 means = _function(_means, _FOUR_SHORTS_TWICE)
 """Sums and count of two boxes, int32, to means and presence, int16; halves are rounded up.
 

@@ -52,7 +52,9 @@ def test_the_first_blocks_are_the_models_own(codec: Codec) -> None:
         # 36 near pixels, a one, 64 activations.
         one = np.full((700, 1), 32, dtype=np.int16)
         expected = np.concatenate([near, one, hidden.astype(np.int16)], axis=1)
-        np.testing.assert_array_equal(inputs.packed, packed(expected))
+        whole = packed(expected)
+        np.testing.assert_array_equal(inputs.packed[:, : whole.shape[1]], whole)
+        assert not inputs.packed[:, whole.shape[1] :].any()
         np.testing.assert_array_equal(inputs.sample[:, :101], expected[::8])
         assert not inputs.sample[:, 101:].any()
 
@@ -153,7 +155,7 @@ def test_rounded_weights_are_close(size: float) -> None:
     inputs = np.concatenate([nearest, one, activations], axis=1)
     expected = np.clip(inputs / 32 @ weight, -(1 << 20), 1 << 20)
     got, _ = _Linear.rounded(weight, near).parameters(activations, nearest)
-    np.testing.assert_allclose(got, expected, rtol=0, atol=0.51 + 0.03 * size)
+    np.testing.assert_allclose(got[:, :16], expected, rtol=0, atol=0.51 + 0.03 * size)
 
 
 def test_a_step_is_natural_gradient_descent(codec: Codec) -> None:

@@ -37,9 +37,13 @@ class Case:
     temperature: int
 
     def mixture(self) -> Mixture:
-        return mixture(
+        """Without the columns beyond those of the N sub-pixels."""
+        m = mixture(
             self.parameters, self.base, self.exponent, self.residual, self.temperature, TABLES
         )
+        parts = (m.weight, m.centre, m.inverse_scale, m.farthest)
+        own = (np.ascontiguousarray(part[:, : len(self.base)]) for part in parts)
+        return Mixture(*own, m.logistic)
 
     def probabilities(self) -> Floats:
         """P(value), shape (N, 256): the same mixture with transcendental functions, in float64.
