@@ -125,13 +125,13 @@ class MixtureTables:
 
 
 class Mixture(NamedTuple):
-    """Mixtures of logistics of N sub-pixels, in integers, in the first N of N' columns.
+    """Mixtures of logistics of N sub-pixels, in integers.
 
     Attributes:
-        weight: int32 (K, N'), sums to 2^15 in every column.
-        centre: int32 (K, N'), in 1/128 gray level.
-        inverse_scale: int32 (K, N'), 2^17 / scale in gray levels.
-        farthest: int32 (K, N'), distance from the centre, in 1/128 gray level, beyond which the
+        weight: int32 (K, N), sums to 2^15 in every column.
+        centre: int32 (K, N), in 1/128 gray level.
+        inverse_scale: int32 (K, N), 2^17 / scale in gray levels.
+        farthest: int32 (K, N), distance from the centre, in 1/128 gray level, beyond which the
             logistic function is taken as constant.
         logistic: the logistic table.
     """
@@ -271,8 +271,7 @@ def mixture(
         temperature: calibration, in 1/16 octave, -16 to 16; positive widens.
         tables: the model's tables.
     """
-    # Some columns more, for rows a power of two apart would share few places in the cache.
-    parts = np.empty((4, N_MIXTURES, len(parameters) + 16), dtype=np.int32)
+    parts = np.empty((4, N_MIXTURES, len(parameters)), dtype=np.int32)
     _mixture(
         parameters,
         base,
@@ -376,14 +375,41 @@ def _start(m: Mixture, n: int, value: int) -> int:
     return (cdf * _FACTOR >> _FACTOR_BITS) + value * _SHARE  # type: ignore[return-value]
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _nearest_edge(m: Mixture, n: int) -> int:
-    """The value, 1 to 255, whose lower edge is next below a mixture's mean."""
-    mean = np.int64(0)
+_SHARES = (np.arange(256) + 0.5) / 256
+_QUANTILES = np.log(_SHARES / (1 - _SHARES)).astype(np.float32)
+"""The logistic distribution's quantiles, in its scale."""
+_QUANTILE_SHIFT = PRECISION - 8
+_DECODED_TOGETHER = 128  # rows; their distributions stay in the nearest cache
+
+
+@njit(cache=True, nogil=True)
+def _take_rows(m: Mixture, first: int, count: int, rows: Mixture) -> None:
+    """Copies distributions from a row on. In the whole mixture, what belongs to one row often lies
+    a power of two apart, where it finds few places in the cache."""
     for i in range(N_MIXTURES):
-        mean += np.int64(m.weight[i, n]) * m.centre[i, n]
-    value = ((mean >> _WEIGHT_BITS) + _HALF_LEVEL) >> _LEVEL_BITS
-    return min(max(value, np.int64(1)), np.int64(VALUES - 1))  # type: ignore[return-value]
+        for taken, whole in (
+            (rows.weight[i], m.weight[i]),
+            (rows.centre[i], m.centre[i]),
+            (rows.inverse_scale[i], m.inverse_scale[i]),
+            (rows.farthest[i], m.farthest[i]),
+        ):
+            part = whole[first : first + count]
+            for n in range(count):
+                taken[n] = part[n]
+
+
+# Without checks for division by zero, which would rule out vector instructions.
+@njit(cache=True, nogil=True, error_model="numpy")
+def _means_and_scales(m: Mixture, means: NDArray[np.float32], scales: NDArray[np.float32]) -> None:
+    """Means of the first rows' mixtures and of their components' scales, in gray levels, about."""
+    means[:] = np.float32(0)
+    scales[:] = np.float32(0)
+    for i in range(N_MIXTURES):
+        weight, centre, inverse = m.weight[i], m.centre[i], m.inverse_scale[i]
+        for n in range(means.shape[0]):
+            share = np.float32(weight[n]) * np.float32(2.0**-_WEIGHT_BITS)
+            means[n] += share * np.float32(centre[n]) * np.float32(2.0**-_LEVEL_BITS)
+            scales[n] += share * np.float32(2.0**17) / np.float32(inverse[n])
 
 
 @njit(cache=True, nogil=True)
@@ -396,25 +422,33 @@ def _decode(
 ) -> bool:
     """Decodes values; false if the words are not an encoder's."""
     position, width, read = state[0], state[1], np.int64(state[2])
-    for n in range(values.shape[0]):
-        unit = unit_at(position, width)
-        if unit >= TOTAL:
-            return False
-        # The value lies in [low, high). From the mean on in steps that double, and where the other
-        # end is nearer than that, halving.
-        low, high, first, end = 0, VALUES, np.int64(0), np.int64(TOTAL)
-        probe, step = _nearest_edge(m, first_row + n), 1
-        while high - low > 1:
-            start = _start(m, first_row + n, probe)
-            if start <= unit:
-                low, first = probe, start
-                probe = min(low + step, (low + high) >> 1)
-            else:
-                high, end = probe, start
-                probe = max(high - step, (low + high) >> 1)
-            step *= 2
-        values[n] = low
-        position, width, read = narrowed(position, width, read, words, first, end - first)
+    means, scales = np.empty((2, _DECODED_TOGETHER), dtype=np.float32)
+    parts = np.empty((4, N_MIXTURES, _DECODED_TOGETHER), dtype=np.int32)
+    rows = Mixture(parts[0], parts[1], parts[2], parts[3], m.logistic)
+    for start in range(0, values.shape[0], _DECODED_TOGETHER):
+        count = min(values.shape[0] - start, _DECODED_TOGETHER)
+        _take_rows(m, first_row + start, count, rows)
+        _means_and_scales(rows, means[:count], scales[:count])
+        for n in range(count):
+            unit = unit_at(position, width)
+            if unit >= TOTAL:
+                return False
+            # The value lies in [low, high). From where a single logistic of that mean and scale
+            # would have it, in steps that double, and where the other end is nearer, halving.
+            guess = means[n] + scales[n] * _QUANTILES[unit >> _QUANTILE_SHIFT]
+            probe = int(min(max(guess + np.float32(0.5), np.float32(1)), np.float32(255)))
+            low, high, first, end, step = 0, VALUES, np.int64(0), np.int64(TOTAL), 1
+            while high - low > 1:
+                below = _start(rows, n, probe)
+                if below <= unit:
+                    low, first = probe, below
+                    probe = min(low + step, (low + high) >> 1)
+                else:
+                    high, end = probe, below
+                    probe = max(high - step, (low + high) >> 1)
+                step *= 2
+            values[start + n] = low
+            position, width, read = narrowed(position, width, read, words, first, end - first)
     state[0], state[1], state[2] = position, width, np.uint64(read)
     return True
 

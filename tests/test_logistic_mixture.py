@@ -37,13 +37,9 @@ class Case:
     temperature: int
 
     def mixture(self) -> Mixture:
-        """Without the columns beyond those of the N sub-pixels."""
-        m = mixture(
+        return mixture(
             self.parameters, self.base, self.exponent, self.residual, self.temperature, TABLES
         )
-        parts = (m.weight, m.centre, m.inverse_scale, m.farthest)
-        own = (np.ascontiguousarray(part[:, : len(self.base)]) for part in parts)
-        return Mixture(*own, m.logistic)
 
     def probabilities(self) -> Floats:
         """P(value), shape (N, 256): the same mixture with transcendental functions, in float64.
