@@ -9,7 +9,8 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from functools import partial
+from typing import Generic, ParamSpec, TypeVar
 
 Arguments = ParamSpec("Arguments")
 Task = TypeVar("Task")
@@ -23,11 +24,40 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-class Workers:
-    """A pool of threads that maps a function over tasks, results in order, few tasks ahead.
+class _Job(Generic[Result]):
+    """A call that a thread of the pool is to make, unless another takes it first."""
 
-    Each thread has one task and finds another when it is done; results that lie about longer have
-    left the cache by the time they are used.
+    def __init__(self, pool: ThreadPoolExecutor, call: Callable[[], Result]) -> None:
+        self._call = call
+        self._future = pool.submit(call)
+
+    @property
+    def done(self) -> bool:
+        """Whether there is a result."""
+        return self._future.done()
+
+    def take(self) -> bool:
+        """Makes the call here, if no thread has begun it; else false."""
+        if not self._future.cancel():
+            return False
+        self._future = Future()
+        try:
+            self._future.set_result(self._call())
+        except BaseException as error:
+            self._future.set_exception(error)
+        return True
+
+    def result(self) -> Result:
+        """What the call returned, when it has; or raises what it raised."""
+        return self._future.result()
+
+
+class Workers:
+    """Threads that map a function over tasks, results in order, few tasks ahead.
+
+    The caller is one of them: where the next result is not there yet, it does a task that no other
+    thread has begun. What it does with the results comes first, therefore, and no more threads are
+    at work than asked for.
 
     Args:
         threads: number of threads; ``None`` takes the cores available.
@@ -37,7 +67,8 @@ class Workers:
         self.threads = threads or available_cores()
         if self.threads < 1:
             raise ValueError(f"threads must be positive, not {threads}")
-        self._pool, self._side = (ThreadPoolExecutor(n, "codec") for n in (self.threads, 1))
+        self._pool = ThreadPoolExecutor(max(self.threads - 1, 1), "codec")
+        self._side = ThreadPoolExecutor(1, "codec")
 
     def aside(
         self,
@@ -53,13 +84,22 @@ class Workers:
 
     def map(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
         """Results of ``function`` on each task, in order; bounded memory however many tasks."""
-        if isinstance(tasks, Sized) and len(tasks) == 1:  # nothing to share
+        if self.threads == 1 or (isinstance(tasks, Sized) and len(tasks) == 1):
             yield from map(function, tasks)
             return
-        pending: deque[Future[Result]] = deque()
+        pending: deque[_Job[Result]] = deque()
         for task in tasks:
-            pending.append(self._pool.submit(function, task))
-            if len(pending) > self.threads:  # one more than are at work
-                yield pending.popleft().result()
+            pending.append(_Job(self._pool, partial(function, task)))
+            # Each thread has a task and finds another, even while the caller is at one. No more:
+            # results that lie about for long have left the cache by the time they are used.
+            if len(pending) >= 2 * self.threads:
+                yield self._first(pending)
         while pending:
-            yield pending.popleft().result()
+            yield self._first(pending)
+
+    @staticmethod
+    def _first(pending: deque[_Job[Result]]) -> Result:
+        """The first result."""
+        while not pending[0].done and any(job.take() for job in pending):
+            pass
+        return pending.popleft().result()
