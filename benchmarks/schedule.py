@@ -109,7 +109,6 @@ def interval_bits(image: Pixels, model: Model) -> NDArray[np.float64]:
         return Step(ys, xs, density_class(first, N_RANKS), kind)
 
     for k, (known, following) in enumerate(pairwise(GRID)):
-        context.begin_step()
         step = pixels_between(known, known + LONGEST_STEP)
         interval = np.searchsorted(GRID, ranks[step.ys, step.xs], side="right") - 1
         bits[k] = bits_by_interval(context, truth, step, interval)

@@ -50,7 +50,6 @@ def fit_temperatures(
     for done, (image, process) in enumerate(runs):
         context = Context(model, np.zeros_like(image)[None], gray=False)
         for step in steps_of(process, *image.shape[:2]):
-            context.begin_step()
             network = context.network(step)
             for number, block in enumerate(blocks_of(step, 1)):
                 if number and rng.random() > share:

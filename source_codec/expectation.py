@@ -81,7 +81,6 @@ def expected_images(context: Context, following: Step, workers: Workers) -> NDAr
     if not len(ys):
         return images
     step = replace(following, ys=ys, xs=xs)
-    context.begin_step()
     work = workers.map(
         partial(_block_expectation, context, step), blocks_of(step, len(context.images))
     )

@@ -160,25 +160,27 @@ def reveal(
 
 
 def integral_tables(count: int, height: int, width: int) -> NDArray[np.int32]:
-    """Room for the summed-area tables of images: int32 ``(B, H + 1, W + 81, 4)``.
+    """Summed-area tables of wholly masked images: int32 ``(B, H + 1, W + 81, 4)``, zeros.
 
     Beyond the left and right edge the sums go on unchanged, far enough for every box.
     """
-    return np.empty((count, height + 1, width + 1 + 2 * _OVERHANG, LANES), dtype=np.int32)
+    return np.zeros((count, height + 1, width + 1 + 2 * _OVERHANG, LANES), dtype=np.int32)
 
 
 @njit(cache=True, nogil=True)
-def masked_integrals(masked: NDArray[np.int16], out: NDArray[np.int32]) -> None:
-    """Summed-area tables of masked images.
+def masked_integrals(
+    masked: NDArray[np.int16], out: NDArray[np.int32], first: int, stop: int
+) -> None:
+    """Rows of the summed-area tables of masked images, when all rows above are there.
 
     Args:
         masked: int16 ``(B, H + 8, W + 8, 4)``, from :func:`masked_images`.
         out: from :func:`integral_tables`, overwritten; the sums are modulo 2^32.
+        first, stop: which rows of the images.
     """
-    height, width = masked.shape[1] - 2 * MARGIN, masked.shape[2] - 2 * MARGIN
-    out[:, 0] = 0
+    width = masked.shape[2] - 2 * MARGIN
     for b in range(masked.shape[0]):
-        for y in range(height):
+        for y in range(first, stop):
             above, here = out[b, y].reshape(-1), out[b, y + 1].reshape(-1)
             pixels = masked[b, y + MARGIN].reshape(-1)
             here[: LANES * (_OVERHANG + 1)] = 0
@@ -513,7 +515,7 @@ def features_at(
     masked, integrals = masked_images(1, height, width), integral_tables(1, height, width)
     seen_ys, seen_xs = (axis.astype(np.int32) for axis in np.nonzero(known))
     reveal(masked, image[None], seen_ys, seen_xs)
-    masked_integrals(masked, integrals)
+    masked_integrals(masked, integrals, 0, height)
     images, starts = np.zeros(1, dtype=np.int32), np.array([0, len(ys)], dtype=np.int32)
     features = Features.empty(window, len(ys))
     small = is_small(height, width)

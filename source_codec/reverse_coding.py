@@ -11,6 +11,7 @@ image has its own range coder.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -43,6 +44,7 @@ from source_codec.model import Model
 from source_codec.order import is_small
 from source_codec.process import Process, Step, steps_of
 from source_codec.range_coder import RangeDecoders, RangeEncoders
+from source_codec.window import REACH
 from source_codec.workers import Workers
 
 CHUNK = 1 << 11
@@ -86,6 +88,12 @@ class Block:
         halves = zip(np.array_split(self.ys, count), np.array_split(self.xs, count), strict=True)
         return [Block.of_images(image, 1, ys, xs) for ys, xs in halves]
 
+    @classmethod
+    def joined(cls, parts: list[Block]) -> Block:
+        """A block of a single image from its :meth:`parts`."""
+        ys, xs = (np.concatenate([getattr(p, axis) for p in parts]) for axis in ("ys", "xs"))
+        return cls.of_images(int(parts[0].images[0]), 1, ys, xs)
+
     def where(self, height: int, width: int) -> NDArray[np.intp]:
         """Indices (N,) of the pixels into a stack of images of this size, (B H W, 3)."""
         rows = self.ys.astype(np.intp) + height * np.repeat(self.images, np.diff(self.starts))
@@ -126,12 +134,12 @@ class Evaluation:
     exponent: NDArray[np.int32]
 
     @classmethod
-    def joined(cls, block: Block, parts: list[Evaluation]) -> Evaluation:
+    def joined(cls, parts: list[Evaluation]) -> Evaluation:
         """The evaluation of a block from those of its parts."""
         if len(parts) == 1:
             return parts[0]
         return cls(
-            block,
+            Block.joined([part.block for part in parts]),
             np.concatenate([part.neck for part in parts]),
             np.concatenate([part.near for part in parts]),
             np.concatenate([part.base for part in parts], axis=1),
@@ -163,6 +171,7 @@ class Context:
         adaptation: what is learned from the image, where the process is adaptive; then the batch is
             a single large image.
         blocks: number of blocks in the steps that are done.
+        rows_shown: how many rows the network sees as they are after the present step.
     """
 
     def __init__(
@@ -178,7 +187,7 @@ class Context:
             if count != 1:
                 raise ValueError("large images are coded one by one when the model adapts to them")
             self.adaptation = Adaptation()
-        self.blocks = 0
+        self.blocks = self.rows_shown = 0
         self._masked = masked_images(count, height, width)
         self._integrals = integral_tables(count, height, width)
 
@@ -186,9 +195,16 @@ class Context:
         """The expert that serves a step."""
         return self.model.expert(step.density, step.kind)
 
-    def begin_step(self) -> None:
-        """Takes the pixels restored so far into the context."""
-        masked_integrals(self._masked, self._integrals)
+    def show(self, step: Step, rows: int) -> None:
+        """Lets the network see the step's pixels in the uppermost rows of the images.
+
+        The rows that it looks at from other pixels of the step must not be among them.
+        """
+        if rows > self.rows_shown:
+            first, stop = np.searchsorted(step.ys, (self.rows_shown, rows))
+            reveal(self._masked, self.images, step.ys[first:stop], step.xs[first:stop])
+            masked_integrals(self._masked, self._integrals, self.rows_shown, rows)
+            self.rows_shown = rows
 
     def evaluate(self, step: Step, block: Block) -> Evaluation:
         """Evaluates the model at the pixels of a block."""
@@ -287,28 +303,92 @@ class Context:
             raise
 
     def end_step(self, step: Step) -> None:
-        """Marks the step's pixels as known."""
-        self.blocks += -(-len(step.ys) // CHUNK)
+        """Makes the step's pixels, which are in the images, known."""
+        self.show(step, self.known.shape[0])
         self.known[step.ys, step.xs] = 1
-        if self.channels == 1:
-            gray = self.images[:, step.ys, step.xs, 0]
-            self.images[:, step.ys, step.xs, 1] = gray
-            self.images[:, step.ys, step.xs, 2] = gray
-        reveal(self._masked, self.images, step.ys, step.xs)
+        self.blocks += -(-len(step.ys) // CHUNK)
+        self.rows_shown = 0
 
 
-def evaluations(
-    context: Context, step: Step, images: int, workers: Workers
-) -> Iterator[tuple[int, Evaluation]]:
-    """The model's view of each block of a step, with the block's number in the image.
+@dataclass
+class _BegunStep:
+    """A step some of whose blocks are being evaluated.
 
-    The last block is shared by all threads, so that they end a step together.
+    Attributes:
+        step: the step.
+        parts: its blocks, each in the parts that one thread evaluates.
+        restored: how many blocks are in the images.
     """
-    blocks = list(blocks_of(step, images))
-    parts = [[block] for block in blocks[:-1]] + [blocks[-1].parts(workers.threads)]
-    work = workers.map(partial(context.evaluate, step), list(chain.from_iterable(parts)))
-    for number, (block, own) in enumerate(zip(blocks, parts, strict=True), context.blocks):
-        yield number, Evaluation.joined(block, list(islice(work, len(own))))
+
+    step: Step
+    parts: list[list[Block]]
+    restored: int = 0
+
+
+class Evaluations:
+    """The model's view of the blocks of all steps, in coding order, evaluated some blocks ahead.
+
+    Whoever iterates calls :meth:`restored` after each block.
+
+    In a step all pixels of the steps before are known. Yet it begins before the last one ends where
+    there is one image: blocks come from the top downwards, and the network looks at :data:`REACH`
+    rows above and below a pixel.
+
+    Args:
+        context: the images; at its first step.
+        steps: the steps.
+        workers: threads.
+    """
+
+    def __init__(self, context: Context, steps: Iterable[Step], workers: Workers) -> None:
+        self._context, self._steps, self._workers = context, steps, workers
+        self._begun: deque[_BegunStep] = deque()
+
+    def __iter__(self) -> Iterator[tuple[Step, int, Evaluation]]:
+        """Step, number of the block in the image, and the block's evaluation."""
+        work = self._workers.map(lambda task: self._context.evaluate(*task), self._tasks())
+        for number, first in enumerate(work):
+            begun = self._begun[0]
+            further = len(begun.parts[begun.restored]) - 1
+            evaluation = Evaluation.joined([first, *islice(work, further)])
+            yield begun.step, number, evaluation
+
+    def _tasks(self) -> Iterator[tuple[Step, Block] | None]:
+        """What to evaluate next, or None where that depends on blocks that are not restored yet."""
+        for step in self._steps:
+            *blocks, last = blocks_of(step, len(self._context.images))
+            # All threads share the last one, so that they end a step together.
+            parts = [[block] for block in blocks] + [last.parts(self._workers.threads)]
+            begun = _BegunStep(step, parts)
+            self._begun.append(begun)
+            for part in chain.from_iterable(parts):
+                while not self._sees_all(begun, part):
+                    yield None
+                yield step, part
+
+    def _sees_all(self, begun: _BegunStep, block: Block) -> bool:
+        """Whether the network sees what is known in a step, all around a block."""
+        if begun is self._begun[0]:
+            return True
+        is_next = begun is self._begun[1]
+        return is_next and int(block.ys[-1]) + REACH < self._context.rows_shown
+
+    def restored(self) -> bool:
+        """Takes in the block given last, whose pixels are in the images by now.
+
+        Returns:
+            Whether its step is complete.
+        """
+        begun = self._begun[0]
+        begun.restored += 1
+        if begun.restored == len(begun.parts):
+            self._context.end_step(begun.step)
+            self._begun.popleft()
+            return True
+        if len(self._context.images) == 1:
+            following = int(begun.parts[begun.restored][0].ys[0])
+            self._context.show(begun.step, following - REACH - 1)
+        return False
 
 
 @njit(cache=True, nogil=True)
@@ -365,15 +445,14 @@ def _intervals_of_truth(
 def _evaluations_of_truth(
     context: Context, steps: Iterable[Step], workers: Workers
 ) -> Iterator[tuple[Step, int, Evaluation]]:
-    """:func:`evaluations` of one step after the other, where the context's images are the truth.
+    """:class:`Evaluations` where the context's images are the truth.
 
-    The pixels of a step become known as soon as all of it is evaluated, coded or not.
+    Blocks are restored as soon as they are evaluated, coded or not.
     """
-    for step in steps:
-        context.begin_step()
-        for number, evaluation in evaluations(context, step, len(context.images), workers):
-            yield step, number, evaluation
-        context.end_step(step)
+    evaluations = Evaluations(context, steps, workers)
+    for evaluated in evaluations:
+        yield evaluated
+        evaluations.restored()
 
 
 def encode_steps(
@@ -431,7 +510,7 @@ def _decode_block(
             base = evaluation.base[channel]
             residual[:, channel] = input_units(values, base, evaluation.exponent)
     where = block.where(*context.known.shape)
-    context.images.reshape(-1, 3)[where, : len(true)] = np.array(true).T
+    context.images.reshape(-1, 3)[where] = np.array(true).T  # gray: all three alike
     if context.adaptation is not None:
         workers.aside(context.learn, step, number, evaluation, predictions, true)
 
@@ -458,11 +537,11 @@ def decode_images(
     images = np.zeros((len(payloads), height, width, 3), dtype=np.uint8)
     context = Context(model, images, gray, process.adaptive)
     left = height * width
-    for step in steps_of(process, height, width):
-        context.begin_step()
-        for number, evaluation in evaluations(context, step, len(images), workers):
-            _decode_block(context, coders, workers, step, number, evaluation)
-        context.end_step(step)
+    evaluations = Evaluations(context, steps_of(process, height, width), workers)
+    for step, number, evaluation in evaluations:
+        _decode_block(context, coders, workers, step, number, evaluation)
+        if not evaluations.restored():
+            continue
         left -= len(step.ys)
         to_come = left * context.channels * LEAST_BITS_PER_VALUE
         if to_come > _READ_AHEAD_BITS and coders.overrun.any():

@@ -19,6 +19,11 @@ FINE_RADIUS = 4
 BOX_SCALES = (3, 9, 27)
 BOX_RADII = (3, 2, 1)
 """Radii, in boxes, of the largest windows at the three coarse scales: 7x7, 5x5, 3x3."""
+REACH = max(
+    FINE_RADIUS,
+    *(scale * r + scale // 2 for scale, r in zip(BOX_SCALES, BOX_RADII, strict=True)),
+)
+"""Rows above and below a pixel that windows look at."""
 
 N_EXPONENTS = 7
 N_DENSITIES = 8

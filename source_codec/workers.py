@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Generic, ParamSpec, TypeVar
@@ -25,20 +25,25 @@ def available_cores() -> int:
 
 
 class _Job(Generic[Result]):
-    """A call that a thread of the pool is to make, unless another takes it first."""
+    """A call to be made by the thread that comes first."""
 
-    def __init__(self, pool: ThreadPoolExecutor, call: Callable[[], Result]) -> None:
+    def __init__(self, call: Callable[[], Result]) -> None:
         self._call = call
-        self._future = pool.submit(call)
+        self._future: Future[Result] | None = None
+
+    def offer(self, pool: ThreadPoolExecutor) -> None:
+        """Lets a thread of the pool make the call, when it finds the time."""
+        if self._future is None:
+            self._future = pool.submit(self._call)
 
     @property
     def done(self) -> bool:
         """Whether there is a result."""
-        return self._future.done()
+        return self._future is not None and self._future.done()
 
     def take(self) -> bool:
         """Makes the call here, if no thread has begun it; else false."""
-        if not self._future.cancel():
+        if self._future is not None and not self._future.cancel():
             return False
         self._future = Future()
         try:
@@ -49,6 +54,7 @@ class _Job(Generic[Result]):
 
     def result(self) -> Result:
         """What the call returned, when it has; or raises what it raised."""
+        assert self._future is not None
         return self._future.result()
 
 
@@ -82,20 +88,30 @@ class Workers:
         """
         self._side.submit(function, *args, **kwargs)
 
-    def map(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
-        """Results of ``function`` on each task, in order; bounded memory however many tasks."""
-        if self.threads == 1 or (isinstance(tasks, Sized) and len(tasks) == 1):
-            yield from map(function, tasks)
-            return
+    def map(
+        self, function: Callable[[Task], Result], tasks: Iterable[Task | None]
+    ) -> Iterator[Result]:
+        """Results of ``function`` on each task, in order; bounded memory however many tasks.
+
+        None among the tasks says that the next one is not there before more results are taken.
+        """
         pending: deque[_Job[Result]] = deque()
         for task in tasks:
-            pending.append(_Job(self._pool, partial(function, task)))
+            if task is not None:
+                pending.append(_Job(partial(function, task)))
+                self._offer(pending)
             # Each thread has a task and finds another, even while the caller is at one. No more:
             # results that lie about for long have left the cache by the time they are used.
-            if len(pending) >= 2 * self.threads:
+            if task is None or len(pending) >= 2 * self.threads:
                 yield self._first(pending)
         while pending:
             yield self._first(pending)
+
+    def _offer(self, pending: deque[_Job[Result]]) -> None:
+        """Offers tasks to the pool; a single one is not worth another thread."""
+        if len(pending) > 1 and self.threads > 1:
+            for job in pending:
+                job.offer(self._pool)
 
     @staticmethod
     def _first(pending: deque[_Job[Result]]) -> Result:

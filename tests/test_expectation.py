@@ -43,7 +43,6 @@ def contexts(
     context = Context(codec.model, np.zeros_like(truth), gray, adaptive)
     steps = list(steps_of(Process(steps=12), *truth.shape[1:3]))
     for step, following in pairwise(steps):
-        context.begin_step()
         if adaptive:
             learn(context, truth, step)
         context.images[:, step.ys, step.xs] = truth[:, step.ys, step.xs]
@@ -158,7 +157,6 @@ def test_the_decoder_is_undisturbed(codec: Codec, portrait: NDArray[np.uint8]) -
         context = Context(codec.model, np.zeros_like(portrait), gray=False, adaptive=True)
         result = []
         for step in steps_of(Process(steps=6), *portrait.shape[1:3]):
-            context.begin_step()
             result += learn(context, portrait, step)
             context.images[:, step.ys, step.xs] = portrait[:, step.ys, step.xs]
             context.end_step(step)

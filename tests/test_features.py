@@ -40,8 +40,8 @@ def features(
     masked, integrals = masked_images(1, *known.shape), integral_tables(1, *known.shape)
     seen = np.nonzero(known)
     reveal(masked, image[None], seen[0].astype(np.int32), seen[1].astype(np.int32))
-    integrals[:] = -12345
-    masked_integrals(masked, integrals)
+    integrals[:, 1:] = -12345
+    masked_integrals(masked, integrals, 0, masked.shape[1] - 8)
     result = Features(
         np.full((len(ys), window.inputs), 99, dtype=np.uint8),
         np.full((len(ys), 3), 77, dtype=np.int32),
@@ -246,8 +246,8 @@ def test_integral_sums_known_pixels() -> None:
     ys, xs = np.nonzero(known)
     images = np.stack([255 - image, image])
     reveal(masked, images, ys.astype(np.int32), xs.astype(np.int32))
-    integrals[:] = -1
-    masked_integrals(masked, integrals)
+    integrals[:, 1:] = -1
+    masked_integrals(masked, integrals, 0, masked.shape[1] - 8)
     integral = integrals[1]
     overhang = (integral.shape[1] - 15) // 2
     for y in range(10):
@@ -277,6 +277,21 @@ def test_pixels_are_looked_at_one_by_one(photo: Photo, window: str) -> None:
             np.testing.assert_array_equal(got[0], wanted[first])
 
 
+def test_integrals_by_parts() -> None:
+    """Rows continue from those above, and others are left as they are."""
+    rng = np.random.default_rng(7)
+    images = rng.integers(0, 256, (2, 20, 11, 3), dtype=np.uint8)
+    ys, xs = (axis.astype(np.int32) for axis in np.nonzero(rng.integers(0, 2, (20, 11))))
+    masked, whole = masked_images(2, 20, 11), integral_tables(2, 20, 11)
+    reveal(masked, images, ys, xs)
+    masked_integrals(masked, whole, 0, 20)
+    parts = integral_tables(2, 20, 11)
+    for first, stop in ((0, 3), (3, 3), (3, 14)):
+        masked_integrals(masked, parts, first, stop)
+    np.testing.assert_array_equal(parts[:, :15], whole[:, :15])
+    assert not parts[:, 15:].any()
+
+
 def test_runs_of_several_images(photo: Photo) -> None:
     """Each run's features are those of its image alone."""
     rng = np.random.default_rng(9)
@@ -284,7 +299,7 @@ def test_runs_of_several_images(photo: Photo) -> None:
     ys, xs = (axis.astype(np.int32) for axis in np.nonzero(rng.random((20, 30)) < 0.4))
     masked, integrals = masked_images(3, 20, 30), integral_tables(3, 20, 30)
     reveal(masked, stack, ys, xs)
-    masked_integrals(masked, integrals)
+    masked_integrals(masked, integrals, 0, masked.shape[1] - 8)
     rows, columns = (rng.integers(0, side, 50).astype(np.int32) for side in (20, 30))
     images, starts = np.array([2, 0, 2], np.int32), np.array([0, 11, 30, 50], np.int32)
     result = Features.empty(WIDE, 50)

@@ -456,7 +456,6 @@ def test_examples_are_what_the_coder_sees(
         image = np.repeat(image[..., :1], 3, axis=2)
     context = Context(codec.model, np.zeros_like(image)[None], gray)
     for number, step in enumerate(steps_of(Process(order, steps=12), *size)):
-        context.begin_step()
         if number in (0, 3, 7, 11, 50):
             span = slice(0, min(len(step.ys), 200))
             block = Block.of_images(0, 1, step.ys[span], step.xs[span])
@@ -782,7 +781,6 @@ def test_training_loss_predicts_the_coded_length(
     examples, coded = [], 0.0
     context = Context(model, np.zeros_like(image)[None], gray=False)
     for step in steps_of(Process(order, steps=8), *size):
-        context.begin_step()
         examples.append(
             examples_at(
                 image,
