@@ -5,8 +5,9 @@ Whatever the threads do, the network must see what a coder would that takes one 
 
 from __future__ import annotations
 
-import threading
-import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 import numpy as np
 import pytest
@@ -23,12 +24,12 @@ from source_codec.reverse_coding import (
     decode_images,
     encode_steps,
 )
-from source_codec.workers import Workers
+from source_codec.workers import Result, Task, Workers
 
 EVALUATE = Context.evaluate
 # Steps of many blocks, each of few rows.
 SIZE = (700, 90)
-PROCESS = Process(steps=5)
+PROCESS = Process(steps=4)
 
 
 @pytest.fixture(scope="module")
@@ -36,22 +37,43 @@ def image(photo: Photo) -> NDArray[np.uint8]:
     return photo(*SIZE)
 
 
+class Earliest(Workers):
+    """All that can be done is done, before the first result is taken."""
+
+    def map(
+        self, function: Callable[[Task], Result], tasks: Iterable[Task | None]
+    ) -> Iterator[Result]:
+        results: deque[Result] = deque()
+        for task in tasks:
+            if task is None:
+                yield results.popleft()
+            else:
+                results.append(function(task))
+        yield from results
+
+
+class Latest(Workers):
+    """Tasks are taken as early, but done only when their results are asked for."""
+
+    def map(
+        self, function: Callable[[Task], Result], tasks: Iterable[Task | None]
+    ) -> Iterator[Result]:
+        calls = (None if task is None else partial(function, task) for task in tasks)
+        for call in Earliest(1).map(lambda call: call, calls):
+            yield call()
+
+
 @pytest.fixture
 def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Step, Block, Evaluation]]:
-    """What is evaluated from now on, as it ends; evaluations take turns at being slow."""
+    """What is evaluated from now on."""
     seen: list[tuple[Step, Block, Evaluation]] = []
-    lock = threading.Lock()
-    delays = np.random.default_rng(3).uniform(0, 0.01, 97)
 
-    def slowly(context: Context, step: Step, block: Block) -> Evaluation:
-        time.sleep(delays[len(seen) % 97])
+    def recorded(context: Context, step: Step, block: Block) -> Evaluation:
         result = EVALUATE(context, step, block)
-        time.sleep(delays[-1 - len(seen) % 97])
-        with lock:
-            seen.append((step, block, result))
+        seen.append((step, block, result))
         return result
 
-    monkeypatch.setattr(Context, "evaluate", slowly)
+    monkeypatch.setattr(Context, "evaluate", recorded)
     return seen
 
 
@@ -77,19 +99,18 @@ def assert_as_step_by_step(
     assert checked == SIZE[0] * SIZE[1]
 
 
-@pytest.mark.parametrize("threads", [1, 2, 4])
+@pytest.mark.parametrize("workers", [Earliest(1), Latest(1), Workers(1), Workers(4)])
 @pytest.mark.parametrize("gray", [False, True])
 def test_blocks_are_seen_as_if_steps_came_one_by_one(
     codec: Codec,
     image: NDArray[np.uint8],
     evaluated: list[tuple[Step, Block, Evaluation]],
     gray: bool,
-    threads: int,
+    workers: Workers,
 ) -> None:
     """By the encoder and by the decoder, both of which give the same image."""
     if gray:
         image = np.repeat(image[..., :1], 3, axis=2)
-    workers = Workers(threads)
     *_, (_, coders) = encode_steps(codec.model, image[None], gray, PROCESS, workers)
     assert_as_step_by_step(codec, image, gray, evaluated)
     evaluated.clear()
