@@ -48,7 +48,7 @@ class _Job(Generic[Result]):
         self._future = Future()
         try:
             self._future.set_result(self._call())
-        except BaseException as error:
+        except Exception as error:
             self._future.set_exception(error)
         return True
 
