@@ -117,11 +117,11 @@ def fits_groups(weight: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
 
     Products with weights of one sign come to 255 * 128 < 2^15 in a group.
     """
-    wide = weight.astype(np.int64)
+    members = np.moveaxis(grouped(weight.astype(np.int32)), -1, 0)
     positive, negative = (
-        grouped(signed.clip(min=0)).sum(axis=-1).max(axis=-1) for signed in (wide, -wide)
+        sum(np.maximum(member, 0) for member in signed) for signed in (members, -members)
     )
-    result: NDArray[np.bool_] = np.maximum(positive, negative) <= WEIGHT_GROUP_MAX
+    result: NDArray[np.bool_] = np.maximum(positive, negative).max(axis=-1) <= WEIGHT_GROUP_MAX
     return result
 
 
