@@ -188,7 +188,7 @@ def _write_plot(rows: Sequence[Row], path: Path) -> None:
     bars = axes.barh([f"{row.group}: {row.setting}" for row in shown], changes, color=colours)
     axes.bar_label(bars, [_change(row) for row in shown], padding=3, fontsize=8)
     axes.axvline(0, color="black", linewidth=0.8)
-    axes.margins(x=0.15)
+    axes.margins(x=0.18)
     default = next(row for row in rows if row.group == DEFAULT)
     axes.set_xlabel(f"change of the bits / %  (default: {default.bpsp:.3f} bpsp)")
     figure.savefig(path, dpi=120)
