@@ -215,12 +215,6 @@ class _Linear:
         return out, MapInputs(pairs.view(np.int16).reshape(*pairs.shape, 2), sample)
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _power(peak: float) -> int:
-    """Exponent of the power of two that brings magnitudes up to the peak below 2^14."""
-    return min(_CODE_BITS - math.frexp(peak)[1], 100)
-
-
 @njit(cache=True, nogil=True)
 def _round(
     weight: NDArray[np.float64],
@@ -237,7 +231,8 @@ def _round(
         for i in range(depth):
             if i != near:
                 peak = max(peak, abs(weight[i, o] / ONE))
-        down = min(max(_power(peak), 0), _MOST_SHIFT)
+        # Brings magnitudes up to the peak below 2^14.
+        down = min(max(_CODE_BITS - math.frexp(peak)[1], 0), _MOST_SHIFT)
         power = math.ldexp(1.0, down)
         bias = np.int64(np.floor(weight[near, o] * power + 0.5)) + ((1 << down) >> 1)
         shift[o] = down

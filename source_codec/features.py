@@ -49,12 +49,12 @@ from source_codec.vectors import (
     where_known,
 )
 from source_codec.window import (
-    BOX_RADII,
     BOX_SCALES,
     FINE_RADIUS,
     LANES,
     N_DENSITIES,
     N_EXPONENTS,
+    REACH,
     Window,
 )
 
@@ -65,9 +65,6 @@ ONE = 32
 FLAG = 127
 MARGIN = FINE_RADIUS
 """Unknown pixels around a masked image, so that the finest window needs no bounds checks."""
-_OVERHANG = max(
-    scale * radius + (scale - 1) // 2 for scale, radius in zip(BOX_SCALES, BOX_RADII, strict=True)
-)
 _TILE = 16  # pixels gathered together: what was just written is slow to read
 _TOGETHER = SHORTS // LANES  # places in a vector
 _CACHE_LINE = 64  # bytes
@@ -164,7 +161,7 @@ def integral_tables(count: int, height: int, width: int) -> NDArray[np.int32]:
 
     Beyond the left and right edge the sums go on unchanged, far enough for every box.
     """
-    return np.zeros((count, height + 1, width + 1 + 2 * _OVERHANG, LANES), dtype=np.int32)
+    return np.zeros((count, height + 1, width + 1 + 2 * REACH, LANES), dtype=np.int32)
 
 
 @njit(cache=True, nogil=True)
@@ -183,13 +180,13 @@ def masked_integrals(
         for y in range(first, stop):
             above, here = out[b, y].reshape(-1), out[b, y + 1].reshape(-1)
             pixels = masked[b, y + MARGIN].reshape(-1)
-            here[: LANES * (_OVERHANG + 1)] = 0
+            here[: LANES * (REACH + 1)] = 0
             of_row = load_place(here, 0)
             for x in range(width):
                 of_row = add(of_row, load_place(pixels, LANES * (x + MARGIN)))
-                to = LANES * (x + _OVERHANG + 1)
+                to = LANES * (x + REACH + 1)
                 store(here, to, add(load_place(above, to), of_row))
-            out[b, y + 1, width + _OVERHANG + 1 :] = out[b, y + 1, width + _OVERHANG]
+            out[b, y + 1, width + REACH + 1 :] = out[b, y + 1, width + REACH]
 
 
 @njit(cache=True, nogil=True)
@@ -240,7 +237,7 @@ def _corners(
         scale = BOX_SCALES[boxes[box, 0]]
         half = (scale - 1) // 2
         first = y + boxes[box, 1] - half
-        left = boxes[box, 2] - half + _OVERHANG
+        left = boxes[box, 2] - half + REACH
         corners[box, 0] = LANES * (min(max(first, 0), height) * stride + left)
         corners[box, 1] = LANES * (min(max(first + scale, 0), height) * stride + left)
         corners[box, 2] = LANES * scale

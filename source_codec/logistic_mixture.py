@@ -491,7 +491,7 @@ def decode_values(
     Raises:
         CorruptStream: no encoder wrote the decoders' words.
     """
-    values = np.empty(int(starts[-1]), dtype=np.int32)
+    values = np.empty(m.weight.shape[1], dtype=np.int32)
     states, words, bounds = decoders.states, decoders.words, decoders.bounds
     if not _decode_runs(m, states, words, bounds, messages, starts, values):
         raise CorruptStream("the payload is not a valid range-coder stream")

@@ -23,7 +23,7 @@ REACH = max(
     FINE_RADIUS,
     *(scale * r + scale // 2 for scale, r in zip(BOX_SCALES, BOX_RADII, strict=True)),
 )
-"""Rows above and below a pixel that windows look at."""
+"""Rows above and below a pixel, and columns beside it, that windows look at."""
 
 N_EXPONENTS = 7
 N_DENSITIES = 8
